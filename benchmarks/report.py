@@ -1,0 +1,205 @@
+"""Medians, ratios and tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+OURS = "shmipc."
+"""What the names of the project's own channels begin with; the others are the peers."""
+
+TOO_LARGE = "-"
+"""Stands for a message that a channel does not take; it needs no explanation."""
+
+PACKAGES = ("shmipc", "hyperq", "faster-fifo", "pyzmq", "iceoryx2", "posix-ipc")
+
+
+class Unit(Enum):
+    """What a column counts: its symbol, and which of two values is better, if either is."""
+
+    RATE = ("/s", max)
+    MICROSECONDS = ("us", min)
+    MILLISECONDS = ("ms", min)
+    COUNT = ("", None)
+
+    def __init__(self, symbol: str, better: Callable[..., Any] | None) -> None:
+        self.symbol = symbol
+        self.better = better
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    title: str
+    unit: Unit
+
+
+class Excuse(NamedTuple):
+    """Why a cell is without a value: a word for the table, and what lies behind it."""
+
+    word: str
+    reason: str
+
+
+@dataclass
+class Results:
+    """What every channel gave, column by column and round by round."""
+
+    title: str
+    names: list[str]
+    columns: list[Column]
+    values: dict[tuple[str, Column], list[float]] = field(default_factory=dict)
+    excuses: dict[tuple[str, Column], Excuse] = field(default_factory=dict)
+
+    def add(self, name: str, columns: Iterable[Column], values: Iterable[float]) -> None:
+        """Take in one round's values of one channel."""
+        for column, value in zip(columns, values, strict=True):
+            self.values.setdefault((name, column), []).append(value)
+
+    def excuse(self, name: str, columns: Iterable[Column], word: str, reason: str) -> None:
+        """Note why a channel has no value; what it gave in earlier rounds no longer counts."""
+        for column in columns:
+            self.values.pop((name, column), None)
+            self.excuses[name, column] = Excuse(word, reason)
+
+    def excused(self, name: str, columns: Iterable[Column]) -> bool:
+        """Whether the channel has failed one of these columns before."""
+        return any((name, column) in self.excuses for column in columns)
+
+    def reference(self, column: Column) -> str | None:
+        """Return the best of the peers in this column, by its median; None if they do not vie."""
+        medians = {
+            name: median(values)
+            for (name, of), values in self.values.items()
+            if of == column and not name.startswith(OURS)
+        }
+        if column.unit.better is None or not medians:
+            return None
+        best: str = column.unit.better(medians, key=medians.__getitem__)
+        return best
+
+    def ratio(self, name: str, column: Column) -> float | None:
+        """Return the median over the rounds of value to reference, each pair from one round.
+
+        The two of a pair were measured within seconds of each other, so what slows the whole
+        machine for a while falls out.
+        """
+        reference = self.reference(column)
+        if reference is None or (name, column) not in self.values:
+            return None
+        pairs = zip(self.values[name, column], self.values[reference, column], strict=True)
+        ratios = [value / base for value, base in pairs if base > 0]
+        return median(ratios) if ratios else None
+
+
+# --- for people -----------------------------------------------------------------------------------
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the table, and below it why cells are empty."""
+    console.print(f"\n{results.title}", style="bold", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in results.columns:
+        table.add_column(_heading(column), justify="right", no_wrap=True)
+    for name in results.names:
+        cells = (_cell(results, name, column) for column in results.columns)
+        table.add_row(name, *cells, style="bold" if name.startswith(OURS) else None)
+    console.print(table)
+    for line in dict.fromkeys(_apologies(results)):
+        console.print(f"  {line}", style="dim", highlight=False, markup=False)
+
+
+def _heading(column: Column) -> str:
+    return f"{column.title}, {column.unit.symbol}" if column.unit.symbol else column.title
+
+
+def _cell(results: Results, name: str, column: Column) -> str:
+    """Return the median, and beside it the ratio to the best peer."""
+    if (name, column) in results.excuses:
+        return results.excuses[name, column].word
+    value = median(results.values[name, column])
+    ratio = results.ratio(name, column)
+    if column.unit is Unit.COUNT:
+        return f"{value:.0f}"
+    return quantity(value) + ("" if ratio is None else f" [cyan]{quantity(ratio):>5}x[/]")
+
+
+def quantity(value: float) -> str:
+    """Return the number with three digits or so; thousands and millions as k and M."""
+    for factor, suffix in ((1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{_digits(value / factor)}{suffix}"
+    return _digits(value)
+
+
+def _digits(value: float) -> str:
+    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{decimals}f}"
+
+
+def _apologies(results: Results) -> Iterable[str]:
+    for (name, _), (word, reason) in results.excuses.items():
+        if word != TOO_LARGE:
+            yield f"{name} {word}: {reason}"
+
+
+# --- for programs ---------------------------------------------------------------------------------
+
+
+def save(answered: Sequence[Results], path: Path) -> None:
+    """Write every measurement, with what it was taken on, as JSON."""
+    document = {"setting": _setting(), "questions": [_as_json(results) for results in answered]}
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _setting() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _as_json(results: Results) -> dict[str, Any]:
+    return {
+        "title": results.title,
+        "columns": [_column_as_json(results, column) for column in results.columns],
+    }
+
+
+def _column_as_json(results: Results, column: Column) -> dict[str, Any]:
+    return {
+        "title": column.title,
+        "unit": column.unit.symbol,
+        "reference": results.reference(column),
+        "channels": {name: _cell_as_json(results, name, column) for name in results.names},
+    }
+
+
+def _cell_as_json(results: Results, name: str, column: Column) -> dict[str, Any]:
+    if (name, column) in results.excuses:
+        return results.excuses[name, column]._asdict()
+    values = results.values[name, column]
+    return {"median": median(values), "ratio": results.ratio(name, column), "rounds": values}

@@ -1,0 +1,227 @@
+"""The binding as the Python half sees it; the docstrings here are what people and tools read.
+
+Names with a leading underscore are for the classes above, which add the four doors.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+class Buffer(Protocol):
+    """Anything with the buffer protocol; ``collections.abc.Buffer`` from Python 3.12 on."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+KIND_SEGMENT: int
+KIND_ARENA: int
+KIND_LOCK: int
+KIND_RLOCK: int
+KIND_SEMAPHORE_LOCK: int
+KIND_RING: int
+KIND_QUEUE: int
+KIND_JOINABLE_QUEUE: int
+KIND_SIMPLE_QUEUE: int
+UNLINK_LAST: int
+ONE_PRODUCER: int
+ONE_CONSUMER: int
+SEMAPHORES: int
+COUNT_TASKS: int
+GRANULE: int
+RING_PLACES: int
+LOCK_SIZE: int
+
+def kind_name(kind: int) -> str: ...
+def file_size(kind: int, slots: int, body_size: int, payload_size: int) -> int: ...
+def format_segment(
+    fd: int,
+    kind: int,
+    flags: int,
+    slots: int,
+    body_size: int,
+    payload_size: int,
+    cookie: bytes,
+    semaphores: bytes,
+    semaphore_count: int,
+) -> None: ...
+def check_header(fd: int, shown: str) -> int: ...
+def lock_door(fd: int) -> int | None: ...
+def unlock_door(door: int) -> None: ...
+def ring_body_size(slots: int) -> int: ...
+def ring_parameters(attachment: Attachment) -> tuple[int, int, int, str]: ...
+def format_ring(
+    attachment: Attachment, capacity: int, max_items: int, flags: int, codec: bytes
+) -> None: ...
+
+class Attachment:
+    fd: int
+    on_rejoin: Callable[[], None] | None
+    def __init__(self, fd: int, shown: str) -> None: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def cookie(self) -> bytes: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def payload_size(self) -> int: ...
+    @property
+    def semaphores(self) -> list[str]: ...
+    @property
+    def joined(self) -> bool: ...
+    def join(self, linked: bool) -> bool: ...
+    def leave(self, path: str | None) -> bool: ...
+    def ensure_joined(self) -> None: ...
+    def adopt(self) -> None: ...
+    def clear_body(self) -> None: ...
+    def anybody_alive(self) -> bool: ...
+    def describe(self, identity: int) -> tuple[int, str] | None: ...
+    def participants(self) -> list[tuple[int, int, bool, bool, int, str]]: ...
+
+class Payload:
+    def __init__(self, attachment: Attachment) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class SegmentCore:
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def _bind(self, attachment: Attachment) -> None: ...
+    def _unbind(self) -> bool: ...
+
+class LockCore:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes the lock: True, or False if it could not be had at once (``block=False``) or
+        within ``timeout`` seconds.
+
+        If the holder has died, the lock is inherited, with an `OwnerDiedWarning`; that is so
+        for who waits and for who polls.  Signals are handled while it waits.
+        """
+
+    def release(self) -> None:
+        """Gives it back; any thread and any process may.  `ValueError` if nobody holds it."""
+
+    def locked(self) -> bool:
+        """Whether a living process holds it now."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *args: object) -> None: ...
+    def _bind(self, attachment: Attachment, cell: int, spin: int) -> None: ...
+    def _unbind(self) -> bool: ...
+    def _is_held(self) -> bool: ...
+
+class RLockCore(LockCore): ...
+
+class RingBase:
+    def shutdown(self, immediate: bool = False) -> None:
+        """Ends the stream for everybody: a put raises `ShutDown`, a get takes what is there and
+        then raises it; with ``immediate=True`` it raises at once."""
+
+    def release_producer(self) -> None:
+        """Hands over the producers' side, if this process has it as the only one."""
+
+    def release_consumer(self) -> None:
+        """Hands over the consumers' side, if this process has it as the only one."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Self: ...
+    @property
+    def capacity(self) -> int:
+        """Bytes for messages and their headers."""
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the longest message that can be put."""
+
+    def _bind(self, attachment: Attachment, spin: int) -> None: ...
+    def _unbind(self) -> bool: ...
+    def _counts(self) -> tuple[int, int, int]: ...
+    def _waits(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]: ...
+
+class RingCore(RingBase):
+    def put(self, data: Buffer, block: bool = True, timeout: float | None = None) -> None:
+        """Puts one message, the bytes of any contiguous buffer.
+
+        Waits while there is no room, up to ``timeout`` seconds; then, or at once with
+        ``block=False``, `Full`.  `ValueError` if it is longer than ``max_message``, `ShutDown`
+        after ``shutdown()``, `BusyError` if another living process is the one producer.
+        """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> bytes:
+        """Takes the oldest message.
+
+        Waits while there is none, up to ``timeout`` seconds; then, or at once with
+        ``block=False``, `Empty`.  `ShutDown` if there is none and there will be none.
+        """
+
+    def try_put(self, data: Buffer) -> bool:
+        """Puts one message if there is room: True."""
+
+    def try_get(self) -> bytes | None:
+        """The oldest message, or None."""
+
+    def put_many(
+        self, messages: Iterable[Buffer], block: bool = True, timeout: float | None = None
+    ) -> int:
+        """Puts all messages, in order, with as few commits and wakes as their sizes allow, and
+        answers how many.  When the time is over, `Full`, whose ``count`` says how many were put."""
+
+    def get_many(
+        self, max: int, min: int = 1, timeout: float | None = None, linger: float = 0.0
+    ) -> list[bytes]:
+        """Takes up to ``max`` messages: waits up to ``timeout`` seconds for ``min`` of them, then
+        ``linger`` seconds for more.  Fewer than ``min`` when the time is over or the stream ends;
+        `Empty` or `ShutDown` if there was none."""
+
+    def drain(self) -> list[bytes]:
+        """Takes all that is there, without waiting."""
+
+    def __next__(self) -> bytes: ...
+
+_T = TypeVar("_T")
+
+class QueueCore(RingBase, Generic[_T]):
+    waiting: bool
+    _dumps: Callable[[Any], bytes]
+    _loads: Callable[[bytes], Any]
+    def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
+        """Puts one object, encoded now.
+
+        With ``maxsize`` it waits while so many are in the queue, up to ``timeout`` seconds; then,
+        or at once with ``block=False``, `Full`.
+        """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> _T:
+        """Takes the oldest object.
+
+        Waits while there is none, up to ``timeout`` seconds; then, or at once with
+        ``block=False``, `Empty`.
+        """
+
+    def put_many(
+        self, objects: Iterable[_T], block: bool = True, timeout: float | None = None
+    ) -> int:
+        """Puts all objects, in order; as ``put``, with fewer commits and wakes.  On `Full` its
+        ``count`` says how many were put."""
+
+    def get_many(
+        self, max: int, min: int = 1, timeout: float | None = None, linger: float = 0.0
+    ) -> list[_T]:
+        """Takes up to ``max`` objects: waits up to ``timeout`` seconds for ``min`` of them, then
+        ``linger`` seconds for more.  Fewer than ``min`` when the time is over or the stream ends;
+        `Empty` or `ShutDown` if there was none."""
+
+    def drain(self) -> list[_T]:
+        """Takes all that is there, without waiting."""
+
+    def __next__(self) -> _T: ...
+    def _offer(
+        self, tag: int, data: bytes, block: bool, seconds: float, wait_for_bytes: bool
+    ) -> bool: ...
+    def _flush(self, line: deque[tuple[int, bytes]]) -> None: ...
+    def _wait_for_room(self, length: int, seconds: float, waited: bool) -> bool: ...
+    def _check_length(self, length: int) -> None: ...
+    def _await(self, block: bool, seconds: float) -> None: ...
+    def _unwait(self, count: int) -> None: ...
+    def _task_done(self) -> None: ...
+    def _join(self) -> None: ...

@@ -1,0 +1,228 @@
+/* What lies in shared memory, byte by byte.
+ *
+ *   0            struct shm_header        the cold description, checksummed
+ *   1024         struct shm_slot [slots]  the participants
+ *   body_offset  the object's own words   a lock cell, or a ring's control block and its peers
+ *   data_offset  data_size bytes          messages or the user's bytes; granule-aligned
+ *
+ * Rules: fixed-width types, offsets and never pointers; what two processes write at the same time
+ * lies 128 bytes apart (two cache lines: the prefetcher fetches them in pairs); the data area
+ * begins and ends on a granule (64 KiB, or 2 MiB over huge pages), so that it can be mapped twice
+ * back to back on any page size.  A change of anything here is a new SHM_LAYOUT_VERSION. */
+#ifndef SHMIPC_LAYOUT_H
+#define SHMIPC_LAYOUT_H
+
+#include <stddef.h>
+
+#include "atomics.h"
+
+#define SHM_MAGIC "\x89shmipc\n"
+#define SHM_LAYOUT_VERSION 1u
+#define SHM_GRANULE 65536u
+#define SHM_HOT 128
+
+/* Differs wherever the structs below could mean something else: a machine of the other byte
+ * order reads the tag backwards, and atomics of another size do not share a ring. */
+#define SHM_ABI                                                                                \
+    (0x5A000000u | (uint32_t)sizeof(void *) << 16 | (uint32_t)sizeof(shm_atomic64) << 8 |      \
+     (uint32_t)sizeof(shm_atomic32))
+
+enum shm_kind {
+    SHM_KIND_SEGMENT = 1,
+    SHM_KIND_ARENA,
+    SHM_KIND_LOCK,
+    SHM_KIND_RLOCK,
+    SHM_KIND_SEMAPHORE_LOCK,
+    SHM_KIND_RING,
+    SHM_KIND_QUEUE,
+    SHM_KIND_JOINABLE_QUEUE,
+    SHM_KIND_SIMPLE_QUEUE,
+};
+
+enum shm_header_flags { SHM_UNLINK_LAST = 1 };
+
+/* Whether the last user left in good order.  Only read when the boot differs. */
+enum shm_use { SHM_USE_CLEAN = 0, SHM_USE_OPEN = 1 };
+
+struct shm_header {
+    uint8_t magic[8];
+    uint32_t layout_version;
+    uint32_t abi;
+    uint32_t kind;
+    uint32_t flags;
+    uint64_t file_size;
+    uint64_t slots_offset;
+    uint32_t slot_count;
+    uint32_t slot_size;
+    uint64_t body_offset;
+    uint64_t body_size;
+    uint64_t data_offset;
+    uint64_t data_size;
+    uint64_t payload_size; /* of the data, what the user asked for */
+    uint64_t granule;
+    uint8_t cookie[16]; /* random: proves that a reopened descriptor is the same segment */
+    uint64_t created;   /* nanoseconds since 1970 */
+    uint32_t creator_pid;
+    uint32_t creator_uid;
+    uint64_t creator_pid_namespace;
+    char creator_command[64];
+    char semaphores[32]; /* prefix of the posix names that belong to it; empty: none */
+    uint32_t semaphore_count;
+    uint32_t checksum; /* of every byte above */
+
+    /* Below, words that change; written under the door (see participants.h). */
+    uint8_t boot[16];
+    shm_atomic32 use;
+    shm_atomic32 next_slot;
+    uint8_t reserved[1024 - 264];
+};
+
+_Static_assert(offsetof(struct shm_header, checksum) == 236, "header layout");
+_Static_assert(offsetof(struct shm_header, boot) == 240, "header layout");
+_Static_assert(sizeof(struct shm_header) == 1024, "header layout");
+
+/* One process that uses the segment.  `identity` names it everywhere else:
+ *     bits 0..9   slot index      bits 10..30  generation, never 0      bit 31  free for the user
+ * so that 0 is nobody, and a slot that is used again has another name.  The slot belongs to who
+ * holds the kernel's lock on its byte; the rest is written by that process and read by people. */
+#define SHM_SLOT_BITS 10
+#define SHM_MAX_SLOTS (1u << SHM_SLOT_BITS)
+#define SHM_IDENTITY 0x7FFFFFFFu
+#define SHM_SLOT_FREE 0x80000000u /* in shm_slot.identity: the last holder left in good order */
+
+static inline uint32_t shm_slot_of(uint32_t identity) { return identity & (SHM_MAX_SLOTS - 1); }
+
+struct shm_slot {
+    shm_atomic32 identity;
+    uint32_t pid;
+    uint64_t pid_namespace;
+    uint64_t start_time; /* clock ticks after boot, as in /proc/PID/stat */
+    uint64_t joined;     /* nanoseconds since 1970 */
+    char command[96];
+};
+
+_Static_assert(sizeof(struct shm_slot) == 128, "slot layout");
+
+/* A lock: free (0), or its owner's identity; the top bit says that somebody may sleep. */
+#define SHM_SLEEPERS 0x80000000u
+
+struct shm_lock {
+    shm_atomic32 word;
+    uint32_t flags;
+    shm_atomic64 thread; /* RLock: which thread of the owner */
+    shm_atomic32 depth;  /* RLock: how often that thread has taken it */
+    shm_atomic32 heir_of; /* the dead owner from whom it was inherited last */
+    shm_atomic64 since; /* stamped by who parks first: how long it has been held at least */
+    uint8_t reserved[SHM_HOT - 32];
+};
+
+_Static_assert(sizeof(struct shm_lock) == SHM_HOT, "lock layout");
+
+/* An event count: an epoch and, in bit 0, "somebody may sleep".  See event.h. */
+struct shm_event {
+    shm_atomic32 word;
+    uint8_t reserved[SHM_HOT - 4];
+};
+
+_Static_assert(sizeof(struct shm_event) == SHM_HOT, "event layout");
+
+/* A message in the ring.  The data area is mapped twice, so a record never wraps.
+ *
+ *   state   RESERVED  claimed by `identity`, not yet whole
+ *           READY     whole; before the head cursor it means: taken and done with
+ *           BORROWED  `identity` is reading it; the record behind stays where it is
+ *           FREE      given back, its bytes may be written again
+ *           ABANDONED its producer died before the commit; there is nothing in it
+ *   packed as   identity << 32 | deliveries << 16 | state
+ */
+enum shm_state { SHM_RESERVED = 1, SHM_READY, SHM_BORROWED, SHM_FREE, SHM_ABANDONED };
+
+struct shm_record {
+    shm_atomic64 state;
+    uint64_t sequence;
+    /* One word, so that it can be read once and then trusted:
+     *   bits 0..31   length of the payload, in bytes
+     *   bits 32..47  where it begins, from the record's first byte: room for alignment
+     *   bits 48..55  tag: how it is to be read; the queue's, not ours
+     *   bits 56..63  flags: SHM_IN_EXTENT, the payload is a pair (offset, length) elsewhere */
+    shm_atomic64 shape;
+};
+
+#define SHM_RECORD_ALIGN 8u
+#define SHM_IN_EXTENT 1u
+
+_Static_assert(sizeof(struct shm_record) == 24, "record layout");
+
+/* One side of the ring: a free-running byte position, and which message it stands before.
+ * The number lies in the mark whose position equals the cursor.  The other one is written before
+ * the cursor moves, so that the one store of the cursor commits the two together (law 9). */
+struct shm_mark {
+    shm_atomic64 position;
+    shm_atomic64 sequence;
+};
+
+struct shm_side {
+    struct shm_lock lock; /* producers="one": held by that producer for as long as it is one */
+
+    shm_atomic64 cursor;
+    struct shm_mark mark[2];
+    /* producers: everything before it may be written again.
+     * consumers: no record before it is borrowed, and none from it to the head has been written
+     *            over; SHM_NO_LOAN: none is borrowed at all. */
+    shm_atomic64 horizon;
+    uint8_t reserved[SHM_HOT - 48];
+
+    struct shm_event event; /* where this side waits */
+
+    /* Hints of who parks last: how far the other side's cursor and number have to be before a
+     * wake is worth a system call.  A wrong one costs a delay of one re-check, never a hang. */
+    shm_atomic64 wanted_position;
+    shm_atomic64 wanted_sequence;
+    uint8_t reserved2[SHM_HOT - 16];
+};
+
+_Static_assert(sizeof(struct shm_side) == 4 * SHM_HOT, "side layout");
+
+#define SHM_NO_LOAN UINT64_MAX
+
+enum shm_ring_flags {
+    SHM_ONE_PRODUCER = 1,
+    SHM_ONE_CONSUMER = 2,
+    SHM_SEMAPHORES = 4, /* sleep on posix semaphores instead of futexes */
+    SHM_COUNT_TASKS = 8 /* JoinableQueue: what a process has in hand is counted */
+};
+
+enum shm_shutdown { SHM_RUNNING = 0, SHM_DRAINING = 1, SHM_STOPPED = 2 };
+
+struct shm_ring_control {
+    uint64_t capacity; /* of the data area in bytes: a multiple of the granule */
+    uint64_t max_items;
+    uint32_t flags;
+    uint32_t reserved0;
+    char codec[16];
+    uint8_t reserved1[SHM_HOT - 40];
+
+    shm_atomic32 shutdown;
+    shm_atomic32 maybe_waiting; /* a producer may hold messages that did not fit */
+    uint8_t reserved2[SHM_HOT - 8];
+
+    struct shm_side producers; /* its event: space */
+    struct shm_side consumers; /* its event: messages */
+    struct shm_event idle;     /* JoinableQueue.join */
+};
+
+_Static_assert(sizeof(struct shm_ring_control) == 3 * SHM_HOT + 2 * 4 * SHM_HOT, "ring layout");
+
+/* What one participant has to do with a ring; counted only while `identity` is its slot's, so
+ * that the words of the dead drop out of every sum by themselves. */
+struct shm_peer {
+    shm_atomic32 identity;
+    uint32_t reserved0;
+    _Atomic int64_t waiting; /* messages put, that did not fit and wait in the process */
+    _Atomic int64_t in_hand; /* tasks taken less tasks done */
+    uint8_t reserved[64 - 24];
+};
+
+_Static_assert(sizeof(struct shm_peer) == 64, "peer layout");
+
+#endif

@@ -1,0 +1,61 @@
+/* A lock in one 32-bit word that outlives its owner.
+ *
+ *   0                        free
+ *   identity                 held by that participant
+ *   identity | SLEEPERS      held, and somebody may sleep on the word
+ *
+ * Taking it free is one compare-and-swap, giving it back one exchange (edge B: what was done under
+ * the lock is seen by the next holder).  A process that dies holding it leaves its identity in the
+ * word; whoever would have to wait or to fail asks the kernel whether that participant lives, and
+ * if not, swaps the dead identity for his own.  Only one can succeed, because the swap is from
+ * exactly that word, and the generation in it never comes back.
+ *
+ * Sleepers.  Who sleeps first sets the bit; who comes back from sleep takes the lock with the bit
+ * set, because he cannot know whether others sleep still.  One vain wake is the price of the last
+ * one.  So a set bit is never lost while somebody sleeps: a release sees it, and wakes one.  A
+ * releaser that dies between exchange and wake, or a sleeper that dies woken, leaves the others to
+ * their next re-check.
+ *
+ * The word belongs to a process, not to a thread; what must be told apart within a process
+ * (RLock) stands beside it. */
+#ifndef SHMIPC_LOCK_H
+#define SHMIPC_LOCK_H
+
+#include "participants.h"
+#include "waiting.h"
+
+/* Slow half of shm_lock_try: somebody had it a moment ago. */
+int shm_lock_try_held(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim);
+
+/* Takes the lock if it is free (SHM_OK) or its owner dead (SHM_INHERITED); else SHM_LOCKED.
+ * `claim` is shm_me(), with SHM_SLEEPERS if the caller has slept for it. */
+static inline int shm_lock_try(const struct shm_segment *segment, struct shm_lock *lock,
+                               uint32_t claim)
+{
+    uint32_t seen = 0;
+    if (compare_exchange(&lock->word, &seen, claim))
+        return SHM_OK;
+    return shm_lock_try_held(segment, lock, claim);
+}
+
+/* Gives it back, whoever holds it.  SHM_NOT_HELD if nobody does. */
+static inline int shm_lock_release(struct shm_lock *lock, const struct shm_place *place)
+{
+    if (load_relaxed(&lock->word) & SHM_SLEEPERS)
+        store_relaxed(&lock->since, 0);
+    uint32_t word = exchange(&lock->word, 0); /* B */
+    if (word & SHM_SLEEPERS)
+        shm_unpark(&lock->word, 1, place);
+    return word ? SHM_OK : SHM_NOT_HELD;
+}
+
+/* Waits, sleeping once at the most, until it may be worth to try again: SHM_OK.  Takes nothing, so it may run without the
+ * interpreter's lock while other threads use the same handle.  After it, claim with SHM_SLEEPERS. */
+int shm_lock_wait(const struct shm_segment *segment, struct shm_lock *lock,
+                  const struct shm_place *place, struct shm_patience *patience,
+                  struct shm_wait *wait);
+
+/* Spins, for at most `ns`, until the lock looks free. */
+bool shm_lock_spin(const struct shm_lock *lock, uint32_t ns);
+
+#endif

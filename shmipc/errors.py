@@ -1,0 +1,66 @@
+"""What can go wrong, by who caused it: you closed it, the other side broke it, somebody else has
+it, it would block, it is over."""
+
+from __future__ import annotations
+
+import queue
+
+__all__ = [
+    "BrokenError",
+    "BusyError",
+    "ClosedError",
+    "CorruptError",
+    "Empty",
+    "Full",
+    "LayoutError",
+    "OwnerDiedWarning",
+    "ShmipcError",
+    "ShutDown",
+]
+
+
+class ShmipcError(Exception):
+    """The base of all errors that only shmipc raises."""
+
+
+class Full(ShmipcError, queue.Full):
+    """There was no room in time.  ``count`` messages of a batch had been put before."""
+
+    count: int = 0
+
+
+class Empty(ShmipcError, queue.Empty):
+    """There was no message in time."""
+
+
+# queue.ShutDown came with Python 3.13; where it exists, ``except queue.ShutDown`` works.
+class ShutDown(ShmipcError, getattr(queue, "ShutDown", Exception)):  # type: ignore[misc]
+    """The stream has ended: nothing can be put, or everything put has been taken."""
+
+
+class ClosedError(ShmipcError, ValueError):
+    """This handle was closed by its own process."""
+
+
+class BusyError(ShmipcError):
+    """Another living process has what only one can have: a side of a ring, or all the slots."""
+
+
+class BrokenError(ShmipcError):
+    """What a dead process, or another boot of the machine, left behind cannot be used."""
+
+
+class LayoutError(ShmipcError, ValueError):
+    """It is not what was asked for: no segment, another version, kind or parameter."""
+
+
+class CorruptError(ShmipcError):
+    """Shared memory holds a value that shmipc never writes."""
+
+
+class NameGone(ShmipcError):
+    """A name was removed between the look and the attachment; never seen outside."""
+
+
+class OwnerDiedWarning(RuntimeWarning):
+    """A lock came from an owner that died holding it: what it protects may be half written."""
