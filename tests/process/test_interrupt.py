@@ -109,8 +109,10 @@ class UndeliveredItems(Wait):
         self.thing.join_thread()
 
     def works_on(self) -> None:
-        self.thing.put(b"m" * 1000)
+        self.thing.put(b"m" * 1000)  # the ring may be full: then it waits here for the get
         assert self.thing.get(timeout=60) == b"m" * 1000
+        self.thing.close()
+        self.thing.join_thread()  # the thread has a handle of its own, which goes with it
 
 
 class Missing(Wait):
