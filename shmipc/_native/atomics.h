@@ -8,6 +8,7 @@
  *   C  publish, fence, look   against  announce, fence, look: one of the two sees        event.h
  *   D  the reading of bytes   before FREE or the head   ->  before writing over them     ring.h
  *   E  the horizon's move     before writing over loans ->  after reading one            ring_loans.c
+ *   F  a fault's mark         before zeros are put there->  after reading them           faults.h
  * docs/guarantees.md says what of it is promised to users. */
 #ifndef SHMIPC_ATOMICS_H
 #define SHMIPC_ATOMICS_H
@@ -61,6 +62,17 @@ static inline void cpu_relax(void)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* The line will be written soon: it is fetched as ours.  The compiler's own prefetch fetches it to
+ * be read, on x86-64, and the store would have to ask again. */
+static inline void prefetch_to_write(const void *line)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)line));
+#else
+    __builtin_prefetch(line, 1);
 #endif
 }
 

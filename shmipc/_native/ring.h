@@ -54,6 +54,7 @@ struct shm_ring {
     volatile int closed;
     struct shm_place places[SHM_RING_PLACES];
     struct shm_patience producing, consuming;
+    uint32_t distance_rest, distance_pause; /* see keep_distance() */
 };
 
 struct shm_message {

@@ -5,6 +5,8 @@
 #include "ring_inside.h"
 
 #define WAKE_FRACTION 16 /* producers are woken when this part of the ring is free */
+#define DISTANCE_NS 1000
+#define DISTANCE_PAUSE_MOST 1023
 
 typedef bool (*shm_condition)(struct shm_ring *ring, uint64_t argument);
 
@@ -181,9 +183,32 @@ int shm_ring_wait_idle(struct shm_ring *ring, struct shm_wait *wait)
     return sleep_once(ring, &ring->control->idle, SHM_AT_IDLE, &ring->consuming, wait, is_idle, 0);
 }
 
+/* A consumer as fast as its producer stays at his heels: each record, fresh from his cache, is
+ * pulled over by itself, and both run at the pace of that.  Standing back for a moment, without a
+ * look at what he writes, lets them run one behind the other at full speed.  Where it was no use,
+ * because there is one message at a time, it is tried ever more seldom. */
+static void keep_distance(struct shm_ring *ring)
+{
+    if (ring->distance_rest) {
+        ring->distance_rest--;
+        return;
+    }
+    uint64_t end = shm_now() + DISTANCE_NS;
+    while (shm_now() < end)
+        cpu_relax();
+    bool useful = shm_ring_depth(ring) > 1;
+    ring->distance_pause = useful ? 0 : ring->distance_pause * 2 + 1;
+    if (ring->distance_pause > DISTANCE_PAUSE_MOST)
+        ring->distance_pause = DISTANCE_PAUSE_MOST;
+    ring->distance_rest = ring->distance_pause;
+}
+
 bool shm_ring_spin_messages(struct shm_ring *ring, uint32_t ns)
 {
-    return spin_until(ring, has_message, 0, ns);
+    if (!spin_until(ring, has_message, 0, ns))
+        return false;
+    keep_distance(ring);
+    return true;
 }
 
 bool shm_ring_spin_space(struct shm_ring *ring, uint64_t length, uint32_t ns)
