@@ -12,11 +12,14 @@ from shmipc.errors import (
     Empty,
     Full,
     LayoutError,
+    MappingFault,
+    MappingLimitError,
     OwnerDiedWarning,
     ShmipcError,
     ShutDown,
 )
 from shmipc.lock import Lock, RLock, SemaphoreLock
+from shmipc.mapping import Mapping, Reader, guard_faults, unguard_faults
 from shmipc.queue import JoinableQueue, Queue, SimpleQueue
 from shmipc.ring import Ring, RingStats, Waits
 from shmipc.segment import Participant, Segment
@@ -33,10 +36,14 @@ __all__ = [
     "JoinableQueue",
     "LayoutError",
     "Lock",
+    "Mapping",
+    "MappingFault",
+    "MappingLimitError",
     "OwnerDiedWarning",
     "Participant",
     "Queue",
     "RLock",
+    "Reader",
     "Ring",
     "RingStats",
     "Segment",
@@ -45,4 +52,6 @@ __all__ = [
     "ShutDown",
     "SimpleQueue",
     "Waits",
+    "guard_faults",
+    "unguard_faults",
 ]

@@ -3,6 +3,7 @@ it, it would block, it is over."""
 
 from __future__ import annotations
 
+import errno
 import queue
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Empty",
     "Full",
     "LayoutError",
+    "MappingFault",
+    "MappingLimitError",
     "OwnerDiedWarning",
     "ShmipcError",
     "ShutDown",
@@ -56,6 +59,25 @@ class LayoutError(ShmipcError, ValueError):
 
 class CorruptError(ShmipcError):
     """Shared memory holds a value that shmipc never writes."""
+
+
+class MappingFault(ShmipcError, OSError):
+    """The memory behind a mapping cannot be had: its file was truncated or cannot be read, or there
+    is no room for it.  ``filename`` and ``offset`` say where."""
+
+    offset: int
+
+    def __init__(self, filename: str | None, offset: int) -> None:
+        why = "it was truncated, cannot be read or has no room; refresh() looks at it again"
+        super().__init__(errno.EFAULT, f"byte {offset} of the file cannot be had: {why}", filename)
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[type[MappingFault], tuple[str | None, int]]:
+        return type(self), (self.filename, self.offset)
+
+
+class MappingLimitError(ShmipcError, OSError):
+    """The system lets this process have no more mappings (``vm.max_map_count``)."""
 
 
 class NameGone(ShmipcError):

@@ -17,11 +17,12 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
-from shmipc.errors import BrokenError, LayoutError, NameGone
+from shmipc.errors import LayoutError, NameGone
+from shmipc.mapping import Seal, add_seals
 from shmipc.memory import commit_memory
 from shmipc.names import Draft, Name, check_private, named_in_errors, path_of
 
@@ -203,9 +204,10 @@ def _enter_new(fd: int, plan: Plan, path: str | None, shown: str, mode: int) -> 
 
 def new_anonymous(plan: Plan) -> Membership:
     """A segment on a memfd, which goes with its last user."""
-    fd = os.memfd_create("shmipc", os.MFD_CLOEXEC)
+    fd = os.memfd_create("shmipc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         _format(fd, plan, 0, "anonymous memory")
+        add_seals(fd, Seal.SHRINK)  # nobody can take the memory away
         return _enter_new(fd, plan, None, "anonymous memory", 0o600)
     except BaseException:
         os.close(fd)
@@ -334,37 +336,3 @@ def check_kind(found: int, expected: tuple[int, ...], shown: str) -> None:
     if found not in expected:
         wanted = binding.kind_name(expected[0])
         raise LayoutError(f"{shown}: expected a {wanted}, found a {binding.kind_name(found)}")
-
-
-class _SentDescriptor:
-    """A descriptor as the receiver finds it: in the table of the process that sent it."""
-
-    def __init__(self, fd: int) -> None:
-        self.pid = os.getpid()
-        self.fd = fd
-
-    def detach(self) -> int:
-        try:
-            return os.open(f"/proc/{self.pid}/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise BrokenError(
-                f"expected descriptor {self.fd} of process {self.pid}, which sent this object, "
-                f"found {error.strerror}: the sender must keep it open until it is received"
-            ) from None
-
-
-_inherited: weakref.WeakKeyDictionary[Any, dict[int, Any]] = weakref.WeakKeyDictionary()
-
-
-def ticket_for(fd: int) -> Any:
-    """What to pickle for a descriptor: while a process is being started, the descriptor goes along
-    (once, however many objects stand on it); otherwise the receiver reopens ours."""
-    for package in ("multiprocessing", "multiprocess"):
-        context = sys.modules.get(f"{package}.context")
-        popen = context and context.get_spawning_popen()
-        if popen is not None:
-            tickets = _inherited.setdefault(popen, {})
-            if fd not in tickets:
-                tickets[fd] = sys.modules[f"{package}.reduction"].DupFd(fd)
-            return tickets[fd]
-    return _SentDescriptor(fd)

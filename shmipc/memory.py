@@ -10,25 +10,35 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["commit_memory"]
+__all__ = [
+    "check_room",
+    "commit_memory",
+    "huge_page_size",
+    "mappings_are_used_up",
+    "memory_limits",
+]
 
 CHUNK = 64 << 20
 """Bytes committed between two looks at pending signals."""
 
 
-def commit_memory(fd: int, size: int, shown: str) -> None:
-    """Backs ``size`` bytes of the file with memory; ``OSError(ENOSPC)`` with a hint if there are
-    not as many."""
-    room = room_left(fd)
-    if room is not None and size > room:
-        raise _no_space(size, f"found {_readable(room)} left", shown)
+def commit_memory(fd: int, size: int, shown: str, begin: int = 0) -> None:
+    """Backs ``size`` bytes of the file from ``begin`` on with memory; ``OSError(ENOSPC)`` with a
+    hint if there are not as many."""
+    check_room(room_left(fd), size, shown)
     try:
-        for start in range(0, size, CHUNK):
-            os.posix_fallocate(fd, start, min(CHUNK, size - start))
+        for start in range(begin, begin + size, CHUNK):
+            os.posix_fallocate(fd, start, min(CHUNK, begin + size - start))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
             raise
         raise _no_space(size, f"found {error.strerror}", shown) from None
+
+
+def check_room(room: int | None, size: int, shown: str) -> None:
+    """`OSError(ENOSPC)` with a hint if ``size`` bytes are more than ``room``."""
+    if room is not None and size > room:
+        raise _no_space(size, f"found {_readable(room)} left", shown)
 
 
 def _no_space(size: int, found: str, shown: str) -> OSError:
@@ -52,8 +62,13 @@ def room_left(fd: int) -> int | None:
     if volume.f_blocks:
         limits.append(volume.f_bavail * volume.f_frsize)
     if not volume.f_blocks or _is_in_memory(fd):
-        limits += [limit for limit in (_machine_room(), _cgroup_room()) if limit is not None]
+        limits += memory_limits()
     return min(limits, default=None)
+
+
+def memory_limits() -> list[int]:
+    """Bytes that the machine has left, and this control group, where they are known."""
+    return [limit for limit in (_machine_room(), _cgroup_room()) if limit is not None]
 
 
 def _is_in_memory(fd: int) -> bool:
@@ -88,6 +103,23 @@ def _cgroup_room() -> int | None:
             used = "".join(_lines(folder / "memory.current")).strip()
             if limit.isdigit() and used.isdigit():
                 return max(int(limit) - int(used), 0)
+    return None
+
+
+def huge_page_size() -> int | None:
+    """Bytes of a huge page of the default size; None if the system has none."""
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("Hugepagesize:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def mappings_are_used_up() -> str | None:
+    """What the limit on mappings of a process is, if this one has reached it."""
+    limit = "".join(_lines("/proc/sys/vm/max_map_count")).strip()
+    used = len(_lines("/proc/self/maps"))
+    if limit.isdigit() and used + 8 >= int(limit):
+        return f"expected fewer mappings than vm.max_map_count = {limit}, found {used}"
     return None
 
 

@@ -19,7 +19,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
+from shmipc.descriptors import ticket_for
 from shmipc.errors import BrokenError, BusyError, ClosedError, LayoutError
+from shmipc.mapping import Backing, MappedBytes, Seal, seals_of
 from shmipc.membership import (
     ATTEMPTS,
     Membership,
@@ -30,7 +32,6 @@ from shmipc.membership import (
     enter_named,
     new_anonymous,
     new_named,
-    ticket_for,
     unlink_semaphores,
 )
 from shmipc.names import PREFIX, Name, check_private, named_in_errors, path_of
@@ -367,24 +368,28 @@ def check_size(name: str, value: object, least: int = 1) -> int:
 @dataclass(frozen=True)
 class _SegmentParameters:
     size: int = 1
+    access: Literal["r", "rw"] = "rw"
 
     def __post_init__(self) -> None:
         check_size("size", self.size)
+        check_choice("access", self.access, ("r", "rw"))
 
 
-class Segment(binding.SegmentCore, SharedObject):
-    """``size`` bytes of shared memory, zeroed, as a writable buffer.
+class Segment(MappedBytes, SharedObject):
+    """``size`` bytes of shared memory, zeroed, with everything that a `Mapping` does with its own.
 
     ``memoryview(segment)``, ``segment.buf`` and NumPy arrays over either keep the memory until the
     last of them goes, whether the segment has been closed or not.  The memory is committed when it
-    is made: too much is ``OSError(ENOSPC)`` then, not a SIGBUS later.
+    is made: too much is ``OSError(ENOSPC)`` then, not a SIGBUS later.  With ``access="r"`` this
+    handle, and every view on it, only reads.
     """
 
     _kinds = (binding.KIND_SEGMENT,)
     _Parameters = _SegmentParameters
+    _local = ("access",)
 
-    def __init__(self, size: int) -> None:
-        self._start(_SegmentParameters(size))
+    def __init__(self, size: int, *, access: Literal["r", "rw"] = "rw") -> None:
+        self._start(_SegmentParameters(size, access))
 
     @classmethod
     def _plan(cls, parameters: _SegmentParameters) -> Plan:
@@ -395,11 +400,17 @@ class Segment(binding.SegmentCore, SharedObject):
         return {"size": attachment.payload_size}
 
     def _set_up(self, attachment: Attachment, local: dict[str, Any]) -> None:
-        self._bind(attachment)
+        self._access = local.get("access", "rw")
+        behind = Backing(attachment.fd, attachment.shown)
+        stable = Seal.SHRINK in seals_of(attachment.fd)
+        self._bind(binding.segment_region(attachment, behind, self._access == "rw", stable))
+
+    def _travelling(self) -> dict[str, Any]:
+        return {"access": self._access}
 
     @property
     def buf(self) -> memoryview:
-        """The bytes, writable."""
+        """The bytes, as a view."""
         return memoryview(self)
 
     def __enter__(self) -> Self:

@@ -62,7 +62,7 @@ cdef class Attachment:
     cdef shm_segment segment
     cdef readonly int fd
     cdef public object on_rejoin
-    cdef str shown
+    cdef readonly str shown
     cdef bint left
     cdef object __weakref__
 
@@ -196,43 +196,6 @@ cdef class Attachment:
                           identity == shm_me(&self.segment), slot.joined,
                           text_of(slot.command, sizeof(slot.command))))
         return found
-
-
-cdef class Payload:
-    """The user's bytes of a segment: the exporter of every view on them, which keeps the mapping."""
-
-    cdef Attachment attachment
-
-    def __cinit__(self, Attachment attachment not None):
-        self.attachment = attachment
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, shm_data(&self.attachment.segment),
-                          self.attachment.segment.facts.payload_size, 0, flags)
-
-
-cdef class SegmentCore:
-    """A handle whose buffer is the payload; views outlive its closing."""
-
-    cdef Payload payload
-
-    def _bind(self, Attachment attachment not None):
-        self.payload = Payload(attachment)
-
-    def _unbind(self):
-        self.payload = None
-        return True
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.payload is None:
-            raise_status(SHM_CLOSED)
-        self.payload.attachment.ensure_joined()
-        PyObject_GetBuffer(self.payload, view, flags)
-
-    def __len__(self):
-        if self.payload is None:
-            raise_status(SHM_CLOSED)
-        return self.payload.attachment.segment.facts.payload_size
 
 
 cdef int raise_header_error(int status, const shm_header *found, str shown) except -1:

@@ -13,7 +13,10 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyB
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, \
     PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.long cimport PyLong_CheckExact
+from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.errno cimport EACCES, EFAULT
 from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
@@ -111,6 +114,7 @@ cdef int raise_status(int status) except -1:
 
 
 include "attachment.pxi"
+include "mapping.pxi"
 include "lock.pxi"
 include "ring.pxi"
 include "queue.pxi"

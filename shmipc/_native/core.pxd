@@ -11,7 +11,7 @@ cdef extern from "status.h" nogil:
         SHM_OK, SHM_INHERITED, SHM_EMPTY, SHM_FULL, SHM_FULL_ITEMS, SHM_LOCKED, SHM_SHUT_DOWN
         SHM_CLOSED, SHM_TIMED_OUT, SHM_INTERRUPTED, SHM_UNREGISTERED, SHM_NO_SLOT, SHM_GONE
         SHM_OTHER_BOOT, SHM_BUSY, SHM_TOO_LARGE, SHM_NOT_HELD, SHM_BAD_MAGIC, SHM_BAD_VERSION
-        SHM_BAD_ABI, SHM_BAD_CHECKSUM, SHM_BAD_LAYOUT, SHM_CORRUPT, SHM_E_OS
+        SHM_BAD_ABI, SHM_BAD_CHECKSUM, SHM_BAD_LAYOUT, SHM_FAULT, SHM_CORRUPT, SHM_E_OS
 
 
 cdef extern from "atomics.h" nogil:
@@ -37,7 +37,7 @@ cdef extern from "layout.h" nogil:
         uint32_t layout_version, abi, kind, flags
         uint64_t file_size
         uint32_t slot_count
-        uint64_t body_size, payload_size, created
+        uint64_t body_size, data_offset, data_size, payload_size, created
         uint8_t cookie[16]
         uint32_t creator_pid
         char creator_command[64]
@@ -186,3 +186,64 @@ cdef extern from "ring.h" nogil:
     int shm_ring_wait_idle(shm_ring *, shm_wait *)
     c_bool shm_ring_spin_messages(shm_ring *, uint32_t ns)
     c_bool shm_ring_spin_space(shm_ring *, uint64_t length, uint32_t ns)
+
+
+cdef extern from "mapping.h" nogil:
+    int shm_secret_file()
+
+
+cdef extern from "faults.h" nogil:
+    struct shm_watch
+    int shm_guard_faults()
+    void shm_unguard_faults()
+    c_bool shm_faults_are_guarded()
+
+
+cdef extern from "region.h" nogil:
+    struct shm_region_spec:
+        int fd
+        uint64_t offset
+        size_t length, reserve, page
+        int protection, flags
+        void *address
+        c_bool stable, file_reads
+
+    struct shm_region:
+        uint8_t *base
+        shm_region_spec spec
+        shm_watch *watch
+        c_bool mixed
+
+    struct shm_pages:
+        uint8_t *start
+        size_t length
+
+    struct shm_search:
+        size_t offset, length
+        const void *what
+        size_t size
+        c_bool last
+
+    size_t shm_page_size()
+    int shm_region_map(shm_region *, const shm_region_spec *)
+    int shm_region_borrow(shm_region *, uint8_t *, const shm_region_spec *)
+    int shm_region_resize(shm_region *, size_t)
+    int shm_region_remap(shm_region *, size_t)
+    int shm_region_empty(shm_region *)
+    void shm_region_unmap(shm_region *)
+    shm_pages shm_region_pages(const shm_region *, size_t, size_t, c_bool)
+    int shm_region_protect(shm_region *, shm_pages, int)
+    int shm_region_read(const shm_region *, void *, size_t, size_t, size_t *)
+    int shm_region_write(const shm_region *, size_t, const void *, size_t, size_t *)
+    int shm_region_find(const shm_region *, const shm_search *, size_t *)
+    c_bool shm_region_is_direct(const shm_region *)
+    c_bool shm_region_has_fault(const shm_region *, uint64_t *)
+    uint64_t shm_active_regions()
+    uint64_t shm_active_bytes()
+
+
+cdef extern from "advice.h" nogil:
+    struct shm_advice:
+        const char *name
+        int number
+    const shm_advice shm_advices[1]

@@ -1,7 +1,10 @@
 #define _GNU_SOURCE
 #include "mapping.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
@@ -40,6 +43,16 @@ void *shm_map_private_to_process(void)
 }
 
 void shm_unmap_private(void *page) { munmap(page, page_size()); }
+
+int shm_secret_file(void)
+{
+#ifdef SYS_memfd_secret
+    return (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
 
 void *shm_hold(int fd)
 {

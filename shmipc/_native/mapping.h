@@ -14,6 +14,9 @@ void shm_unmap(uint8_t *base, size_t size, size_t mirror);
 void *shm_map_private_to_process(void);
 void shm_unmap_private(void *page);
 
+/* A file that even the kernel does not read, for memory that nobody else is to see; -1: errno. */
+int shm_secret_file(void);
+
 /* Keeps the open file description of `fd`, and the locks on it, for as long as this process
  * lives or until shm_release_hold, with no descriptor; no child of fork inherits it. */
 void *shm_hold(int fd);

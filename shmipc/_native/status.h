@@ -26,6 +26,7 @@ enum shm_status {
     SHM_BAD_ABI,
     SHM_BAD_CHECKSUM,
     SHM_BAD_LAYOUT,   /* the header's offsets do not fit the file */
+    SHM_FAULT,        /* the memory behind a mapping cannot be had */
     SHM_CORRUPT,      /* a word in shared memory has an impossible value */
     SHM_E_OS,
 };

@@ -1,7 +1,9 @@
 #include "support.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,9 +42,100 @@ void make_ring(struct shm_segment *segment, uint64_t max_items, uint32_t flags)
     shm_ring_format(segment, &spec);
 }
 
+int new_file(size_t pages)
+{
+    int fd = memfd_create("shmipc-test", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    CHECK(ftruncate(fd, (off_t)(pages * shm_page_size())) == 0);
+    return fd;
+}
+
+struct shm_region_spec region_spec(int fd, size_t pages, int sharing)
+{
+    return (struct shm_region_spec){.fd = fd,
+                                    .length = pages * shm_page_size(),
+                                    .reserve = 2 * pages * shm_page_size(),
+                                    .page = shm_page_size(),
+                                    .protection = PROT_READ | PROT_WRITE,
+                                    .flags = sharing | (fd < 0 ? MAP_ANONYMOUS : 0)};
+}
+
+void map_region(struct shm_region *region, int fd, size_t pages, int sharing)
+{
+    struct shm_region_spec spec = region_spec(fd, pages, sharing);
+    CHECK(shm_region_map(region, &spec) == SHM_OK);
+}
+
+void done_with(struct shm_region *region)
+{
+    if (region->spec.fd >= 0)
+        close(region->spec.fd);
+    shm_region_unmap(region);
+    CHECK(region->base == NULL);
+    shm_region_unmap(region); /* once more does no harm */
+    CHECK(shm_active_regions() == 0);
+    CHECK(shm_active_bytes() == 0);
+}
+
+struct shm_region watched;
+volatile uint8_t *foreign;
+
+void lose_memory(void)
+{
+    int fd = new_file(2);
+    map_region(&watched, fd, 2, MAP_SHARED);
+    foreign = mmap(NULL, shm_page_size(), PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(foreign != MAP_FAILED);
+    CHECK(ftruncate(fd, 0) == 0);
+}
+
+void touch_watched(size_t offset)
+{
+    uint64_t fault;
+    CHECK(*(volatile uint8_t *)(watched.base + offset) == 0);
+    CHECK(shm_region_has_fault(&watched, &fault) && fault == offset);
+}
+
+void guard(void)
+{
+    CHECK(shm_guard_faults() == 0);
+    CHECK(shm_faults_are_guarded() && shm_guard_is_on_top());
+}
+
+static int status_of_child(void (*play)(void))
+{
+    int status, pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        alarm(60);
+        play();
+        exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return status;
+}
+
+void ends_well(void (*play)(void)) { CHECK(status_of_child(play) == 0); }
+
+void dies_of_bus_error(void (*play)(void))
+{
+    int status = status_of_child(play);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+}
+
 int wait_for(int pid)
 {
     int status = 0;
     CHECK(waitpid(pid, &status, 0) == pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
+
+/* The sanitizers would handle SIGBUS themselves. */
+#define VISIBLE __attribute__((visibility("default")))
+VISIBLE const char *__asan_default_options(void);
+VISIBLE const char *__tsan_default_options(void);
+VISIBLE const char *__ubsan_default_options(void);
+const char *__asan_default_options(void) { return "handle_sigbus=0"; }
+const char *__tsan_default_options(void) { return "handle_sigbus=0"; }
+const char *__ubsan_default_options(void) { return "handle_sigbus=0"; }

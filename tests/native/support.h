@@ -1,4 +1,4 @@
-/* What the native tests share: a check that ends the program, and segments on memfds. */
+/* What the native tests share: a check that ends the program; segments on memfds; regions. */
 #ifndef SHMIPC_TESTS_SUPPORT_H
 #define SHMIPC_TESTS_SUPPORT_H
 
@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "region.h"
 #include "ring.h"
 
 #define CHECK(condition)                                                                       \
@@ -25,6 +26,28 @@ void join_beside(struct shm_segment *other, const struct shm_segment *segment);
 
 /* A new ring of the smallest capacity. */
 void make_ring(struct shm_segment *segment, uint64_t max_items, uint32_t flags);
+
+/* A file that has no name. */
+int new_file(size_t pages);
+
+/* As many pages of a file, or of nothing if it is -1, and addresses for twice as many. */
+struct shm_region_spec region_spec(int fd, size_t pages, int sharing);
+void map_region(struct shm_region *region, int fd, size_t pages, int sharing);
+
+/* Closes the file, too, and nothing is left of what the test has mapped. */
+void done_with(struct shm_region *region);
+
+/* A region that is watched, and a page that is not: both have lost their file.  The
+ * children that use them have them from us. */
+extern struct shm_region watched;
+extern volatile uint8_t *foreign;
+void lose_memory(void);
+void touch_watched(size_t offset);
+void guard(void);
+
+/* Runs it in a child, which an alarm ends if it hangs: it comes back, or SIGBUS ends it. */
+void ends_well(void (*play)(void));
+void dies_of_bus_error(void (*play)(void));
 
 /* Waits for a child and answers its exit status. */
 int wait_for(int pid);

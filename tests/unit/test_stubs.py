@@ -11,7 +11,7 @@ STUB = Path(binding.__file__).with_name("binding.pyi")
 if not STUB.exists():  # an editable install: the extension lies elsewhere
     STUB = Path(__file__).parents[2] / "shmipc" / "_native" / "binding.pyi"
 
-ONLY_THERE = {"Buffer", "Any", "Generic", "Protocol", "Self", "TypeVar", "_T"}
+ONLY_THERE = {"Buffer", "_T"}
 
 
 def names(body: list[ast.stmt]) -> set[str]:

@@ -1,0 +1,945 @@
+"""Files and memory as bytes: what ``mmap.mmap`` does, without its sharp edges.
+
+`Mapping` maps what is there, `Reader` reads it without ever giving a view out, and `MappedBytes` is
+what everything with bytes of its own shares, a `Segment` too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import mmap
+import os
+import resource
+import socket
+import stat
+import struct
+import threading
+import weakref
+from collections.abc import Callable
+from enum import IntEnum, IntFlag
+from typing import IO, Any, Literal, NamedTuple, Self
+
+from shmipc._native import binding
+from shmipc._native.binding import Region
+from shmipc.descriptors import receive_descriptor, send_descriptor, ticket_for
+from shmipc.errors import BrokenError, ClosedError, LayoutError, MappingFault, MappingLimitError
+from shmipc.memory import (
+    check_room,
+    commit_memory,
+    huge_page_size,
+    mappings_are_used_up,
+    memory_limits,
+)
+
+__all__ = [
+    "GRANULARITY",
+    "PAGE_SIZE",
+    "Access",
+    "Advice",
+    "Flush",
+    "Mapping",
+    "Reader",
+    "Residency",
+    "Seal",
+    "active_bytes",
+    "active_count",
+    "guard_faults",
+    "unguard_faults",
+]
+
+PAGE_SIZE = binding.page_size()
+GRANULARITY = mmap.ALLOCATIONGRANULARITY
+"""What the system asks of an offset.  A `Mapping` takes any."""
+
+Access = Literal["r", "rw", "copy", "rx", "rwx", "none"]
+HugePages = Literal["try", "require"]
+File = str | bytes | os.PathLike[Any] | int | IO[Any]
+
+Advice = IntEnum("Advice", binding.advice_numbers(), module=__name__)  # type: ignore[misc]
+Advice.__doc__ = "What ``madvise`` of this system takes, without the ``MADV_``."
+
+_DESTROYS = {"DONTNEED", "FREE", "REMOVE", "DONTNEED_LOCKED", "HWPOISON"}
+
+
+class Flush(IntEnum):
+    """How ``flush`` writes: until it is done, started only, or telling other mappings too."""
+
+    SYNC = 4
+    ASYNC = 1
+    INVALIDATE = 2
+
+
+class Seal(IntFlag):
+    """What can no longer be done to a memfd, by anybody: see fcntl(2), F_ADD_SEALS."""
+
+    SEAL = 1
+    SHRINK = 2
+    GROW = 4
+    WRITE = 8
+    FUTURE_WRITE = 16
+    EXEC = 32
+
+
+class Residency(NamedTuple):
+    """What of a range is in memory."""
+
+    pages: list[bool]
+    bytes: int
+    """Of the resident pages, which are whole."""
+
+
+_PROTECTIONS: dict[str, int] = {
+    "none": 0,
+    "r": binding.PROTECT_READ,
+    "copy": binding.PROTECT_READ | binding.PROTECT_WRITE,
+    "rw": binding.PROTECT_READ | binding.PROTECT_WRITE,
+    "rx": binding.PROTECT_READ | binding.PROTECT_EXECUTE,
+    "rwx": binding.PROTECT_READ | binding.PROTECT_WRITE | binding.PROTECT_EXECUTE,
+}
+
+
+def active_count() -> int:
+    """Mappings that this process has at the moment; closed ones count while views are out."""
+    return binding.active_regions()
+
+
+def active_bytes() -> int:
+    """Their bytes, in whole pages."""
+    return binding.active_bytes()
+
+
+def guard_faults() -> None:
+    """From now on a bare view survives that the memory under it goes: a SIGBUS puts zeros there, to
+    the end of the mapping, and the next call on the `Mapping` raises `MappingFault`.
+
+    The handler is put over those that are there, and passes on what is not a mapping's.  Again does
+    no harm, and puts it back on top of one that came later.  In a child of fork views stay guarded.
+    """
+    binding.guard_faults()
+
+
+def unguard_faults() -> None:
+    """Takes the handler away again; under another one it stays, and passes everything on."""
+    binding.unguard_faults()
+
+
+# --- what is behind a mapping -------------------------------------------------------------------
+
+
+class Backing:
+    """A file that is mapped: a descriptor, which it owns if it is told so, and a name to show."""
+
+    __slots__ = ("__weakref__", "fd", "name", "owned")
+
+    def __init__(self, fd: int, name: str | None, *, owned: bool = False) -> None:
+        self.fd = fd
+        self.name = name
+        self.owned = owned
+
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def __del__(self) -> None:
+        if self.owned:
+            os.close(self.fd)
+
+
+def fault(behind: Backing | None, offset: int) -> MappingFault:
+    """For the binding: what happened to whom."""
+    return MappingFault(behind.name if behind is not None else None, offset)
+
+
+_backings: weakref.WeakValueDictionary[tuple[Any, ...], Backing] = weakref.WeakValueDictionary()
+
+
+def _share_backing(fd: int, name: str | None, writable: bool) -> Backing:
+    """The one that this process has for the file already, so that ten thousand mappings of it hold
+    one descriptor; or a duplicate of ``fd``, which stays the caller's."""
+    found = os.fstat(fd)
+    key = (os.getpid(), found.st_dev, found.st_ino, writable, name)
+    known = _backings.get(key)
+    if known is None:
+        known = Backing(os.dup(fd), name, owned=True)
+        os.set_inheritable(known.fd, False)
+        _backings[key] = known
+    return known
+
+
+@contextlib.contextmanager
+def _opened(file: File, writable: bool) -> Any:
+    """A descriptor for ``file`` and the name to show, for the time of the body."""
+    if isinstance(file, (str, bytes, os.PathLike)):
+        path = os.fspath(file)
+        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            yield fd, os.path.abspath(os.fsdecode(path))
+        finally:
+            os.close(fd)
+        return
+    if isinstance(file, bool) or not (isinstance(file, int) or hasattr(file, "fileno")):
+        raise TypeError(f"file: expected a path, descriptor or file, found {type(file).__name__}")
+    if not isinstance(file, int) and hasattr(file, "flush") and not getattr(file, "closed", False):
+        file.flush()
+    fd = file if isinstance(file, int) else file.fileno()
+    shown = getattr(file, "name", None)
+    yield fd, os.path.abspath(shown) if isinstance(shown, str) else _link_of(fd)
+
+
+def _link_of(fd: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return None
+
+
+def _check_file(fd: int, shown: str | None, access: str) -> None:
+    import fcntl
+
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISCHR(found.st_mode):
+        raise ValueError(f"{shown}: expected a regular file, found mode {found.st_mode:o}")
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    mode = flags & os.O_ACCMODE
+    if mode == os.O_WRONLY or flags & getattr(os, "O_PATH", 0):
+        message = "expected a descriptor that may be read"
+        raise PermissionError(errno.EACCES, message, shown)
+    if access in ("rw", "rwx") and mode != os.O_RDWR:
+        message = f"access={access!r}: expected a file that may be written, found a read-only one"
+        raise PermissionError(errno.EACCES, message, shown)
+
+
+def _index(name: str, value: object, least: int = 0) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an int, found {type(value).__name__}")
+    number = value.__index__()
+    if not least <= number < 1 << 62:
+        raise ValueError(f"{name}: expected at least {least}, found {number}")
+    return int(number)
+
+
+def _make_region(*arguments: Any, **options: Any) -> Region:
+    """The system's refusal with what to do about it."""
+    try:
+        return Region(*arguments, **options)
+    except FileExistsError:
+        address = options.get("address", 0)
+        message = f"expected free addresses at {address:#x}, found that some are taken"
+        raise FileExistsError(errno.EEXIST, message) from None
+    except OSError as error:
+        limit = mappings_are_used_up() if error.errno == errno.ENOMEM else None
+        if limit:
+            raise MappingLimitError(errno.ENOMEM, limit) from None
+        raise
+
+
+# --- what everything with bytes shares ----------------------------------------------------------
+
+
+class MappedBytes(binding.MappingCore):
+    """Bytes in memory, with the methods of ``mmap.mmap`` and more; offsets and lengths are any."""
+
+    def _range(self, offset: int, length: int | None) -> tuple[Region, int, int]:
+        """Checked: the region, and a range of it."""
+        start = _index("offset", offset)
+        count = None if length is None else _index("length", length)
+        region = self._entered()
+        if count is None:
+            count = max(region.length - start, 0)
+        if start + count > region.length:
+            raise ValueError(
+                f"expected a range within {region.length} bytes, found {start} to {start + count}"
+            )
+        return region, start, count
+
+    def flush(self, offset: int = 0, length: int | None = None, how: Flush = Flush.SYNC) -> None:
+        """Writes what was changed to the file; nothing to do for a mapping that does not write to
+        one.  Closing does not flush: the system writes in its own time."""
+        region, start, count = self._range(offset, length)
+        if region.writable and region.file is not None and count:
+            region.flush(start, count, Flush(how))
+
+    def advise(self, advice: int, offset: int = 0, length: int | None = None) -> None:
+        """Tells the system what is to come: an `Advice`.  A range is widened to whole pages, or
+        narrowed where the advice throws pages away."""
+        number = _index("advice", advice, -(1 << 31))
+        region, start, count = self._range(offset, length)
+        inward = number in _INWARD
+        region.advise(start, count, number, inward)
+
+    madvise = advise
+
+    def lock(self, offset: int = 0, length: int | None = None) -> None:
+        """Keeps the pages in memory; again does no harm."""
+        region, start, count = self._range(offset, length)
+        try:
+            region.lock(start, count)
+        except OSError as error:
+            if error.errno not in (errno.ENOMEM, errno.EPERM, errno.EAGAIN):
+                raise
+            most = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+            message = f"expected at most RLIMIT_MEMLOCK = {most} locked bytes, found {count} more"
+            raise OSError(error.errno, f"{message} ({error.strerror})") from None
+
+    def unlock(self, offset: int = 0, length: int | None = None) -> None:
+        """Lets the pages go again; again does no harm."""
+        region, start, count = self._range(offset, length)
+        region.unlock(start, count)
+
+    def resident(self, offset: int = 0, length: int | None = None) -> Residency:
+        """Which pages are in memory.  Of files that this user may not write, the system says that
+        all are."""
+        region, start, count = self._range(offset, length)
+        pages = list(map(bool, region.resident(start, count)))
+        return Residency(pages, sum(pages) * PAGE_SIZE)
+
+    def prefault(self, offset: int = 0, length: int | None = None, write: bool = False) -> None:
+        """Brings the pages in, to be written if so said; `MappingFault` if they cannot be had."""
+        region, start, count = self._range(offset, length)
+        try:
+            region.prefault(start, count, write)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # before Linux 5.14
+                raise
+            for at in range(start, start + count, PAGE_SIZE):
+                self[at]
+
+    def size(self) -> int:
+        """Bytes of the file as it is now; the length where there is none."""
+        return self._entered().length
+
+    @property
+    def readonly(self) -> bool:
+        """Whether it can only be read."""
+        return not self._entered().writable
+
+    @property
+    def views(self) -> int:
+        """Views that are out."""
+        return 0 if self.region is None else self.region.views
+
+    @property
+    def address(self) -> int:
+        """Where the bytes lie in this process; 0 if there are none."""
+        return self._entered().address
+
+
+_INWARD = {int(member) for member in Advice if member.name in _DESTROYS}
+
+
+class Mapping(MappedBytes):
+    """``length`` bytes of shared memory, or with `open` a file, or with `anonymous` memory that has
+    no descriptor; usable wherever an ``mmap.mmap`` is.
+
+    Shared memory of ``Mapping(length)`` is committed when it is made and sealed, so no access can
+    fault; it reaches children through fork, and any process as an argument, through a pool or queue
+    or by `send_fd`.  For memory with a name there is `Segment`.  ``max_size`` keeps addresses for
+    growth in place, under views.  ``huge_pages="try"`` or ``"require"`` asks for huge pages;
+    ``page_size`` tells what came of it.
+
+    Nothing has to be closed: memory goes with its last reference, and a view is one.  Any access
+    through the object raises `MappingFault` when the memory behind it is gone; a bare view needs
+    `guard_faults` for that.
+    """
+
+    _backing: Backing | None = None
+    _access: Access = "rw"
+    _to_end = False
+    _max_size: int | None = None
+    _shared = True
+
+    # Doors.
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        max_size: int | None = None,
+        huge_pages: HugePages | None = None,
+        name: str = "shmipc",
+    ) -> None:
+        count, most = _lengths(length, max_size)
+        for page in _page_sizes(huge_pages):
+            try:
+                self._make_memfd(count, most, page, name)
+                return
+            except OSError as error:
+                _explain_huge_pages(error, page, huge_pages)
+
+    def _make_memfd(self, length: int, most: int, page: int, name: str) -> None:
+        huge = page > PAGE_SIZE
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | (os.MFD_HUGETLB if huge else 0)
+        behind = Backing(os.memfd_create(name, flags), f"memfd:{name}", owned=True)
+        whole = -(-length // page) * page if huge else length
+        if huge:
+            os.ftruncate(behind.fd, whole)
+        else:
+            commit_memory(behind.fd, length, "shared memory")
+        add_seals(behind.fd, Seal.SHRINK | (Seal(0) if most > length else Seal.GROW))
+        self._map(behind, "rw", 0, length, most, page=page, stable=True)
+        self._max_size = most if most > length else None
+
+    @classmethod
+    def anonymous(
+        cls,
+        length: int,
+        shared: bool = True,
+        *,
+        max_size: int | None = None,
+        huge_pages: HugePages | None = None,
+        secret: bool = False,
+        address: int | None = None,
+    ) -> Self:
+        """Memory with nothing behind it, not even a descriptor: shared with children of fork (and
+        committed), or private.  ``secret``: the system itself cannot read it, nor write it to a
+        core dump (where it knows memfd_secret)."""
+        count, most = _lengths(length, max_size)
+        self = cls.__new__(cls)
+        self._shared = shared
+        if secret:
+            self._make_secret(count, most, address)
+            return self
+        if most > count and not shared:
+            raise ValueError("max_size: expected none for private memory, which resize() moves")
+        check_room(min(memory_limits(), default=None), count, "anonymous memory")
+        for page in _page_sizes(huge_pages):
+            kind = binding.SHARED if shared else binding.PRIVATE
+            flags = kind | binding.ANONYMOUS | (binding.HUGE_PAGES if page > PAGE_SIZE else 0)
+            try:
+                self._map(None, "rw", 0, count, most, page, flags, address, stable=True)
+                if shared:
+                    self._commit(0, count)
+                break
+            except OSError as error:
+                _explain_huge_pages(error, page, huge_pages)
+        self._max_size = most if most > count else None
+        return self
+
+    def _make_secret(self, length: int, most: int, address: int | None) -> None:
+        if most > length:
+            raise ValueError("max_size: expected none for secret memory, which cannot grow")
+        try:
+            behind = Backing(binding.secret_file(), None, owned=True)
+        except OSError as error:
+            message = "secret memory is not to be had on this system (secretmem.enable, Linux 5.14)"
+            raise OSError(error.errno, f"{message}: {error.strerror}") from None
+        os.ftruncate(behind.fd, length)
+        self._map(behind, "rw", 0, length, length, address=address, stable=True)
+        self._backing = None  # the mapping keeps the file; its descriptor goes
+
+    @classmethod
+    def open(
+        cls,
+        file: File,
+        access: Access = "r",
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        extend: bool = False,
+        max_size: int | None = None,
+        address: int | None = None,
+    ) -> Self:
+        """A file that is there: its path, a descriptor or a file object, which may be closed
+        afterwards (a writer is flushed first).
+
+        ``access`` is "r", "rw", "copy" (changes stay here), "rx", "rwx" or "none".  Any ``offset``;
+        without a ``length`` to the end.  Past the end is an error, unless ``extend`` makes the file
+        longer, with memory for it or not at all.
+        """
+        if access not in _PROTECTIONS:
+            expected = ", ".join(map(repr, _PROTECTIONS))
+            raise ValueError(f"access: expected one of {expected}, found {access!r}")
+        start = _index("offset", offset)
+        count = None if length is None or length == -1 else _index("length", length)
+        most = None if max_size is None else _index("max_size", max_size)
+        if extend and (access not in ("rw", "rwx") or count is None):
+            raise ValueError("extend: expected access='rw' and a length")
+        if most is not None and count is not None and most < count:
+            raise ValueError(f"max_size: expected at least {count}, found {most}")
+        with _opened(file, access in ("rw", "rwx")) as (fd, shown):
+            _check_file(fd, shown, access)
+            behind = _share_backing(fd, shown, access in ("rw", "rwx"))
+        if extend and count is not None and start + count > behind.size():
+            size = behind.size()
+            commit_memory(behind.fd, start + count - size, str(shown), size)
+        return cls._over(behind, access, start, count, most, address=address)
+
+    @classmethod
+    def _over(
+        cls,
+        behind: Backing,
+        access: Access,
+        offset: int,
+        length: int | None,
+        max_size: int | None,
+        page: int = PAGE_SIZE,
+        address: int | None = None,
+    ) -> Self:
+        size = behind.size()
+        count = size - offset if length is None else length
+        if count < 0 or offset + count > size:
+            raise ValueError(
+                f"{behind.name}: expected an offset and a length within its {size} bytes, "
+                f"found {offset} and {'the rest' if length is None else length}"
+            )
+        self = cls.__new__(cls)
+        self._to_end, self._max_size = length is None, max_size
+        most = max(count, max_size or 0)
+        self._map(behind, access, offset, count, most, page, address=address)
+        return self
+
+    def _map(
+        self,
+        behind: Backing | None,
+        access: Access,
+        offset: int,
+        length: int,
+        most: int,
+        page: int = PAGE_SIZE,
+        flags: int | None = None,
+        address: int | None = None,
+        stable: bool = False,
+    ) -> None:
+        if flags is None:
+            flags = binding.PRIVATE if access == "copy" else binding.SHARED
+        if address is not None and _index("address", address, 1) % page != offset % page:
+            raise ValueError(f"address: expected one like the offset within a page of {page}")
+        self._backing, self._access = behind, access
+        self._bind(
+            _make_region(
+                behind,
+                -1 if behind is None else behind.fd,
+                offset,
+                length,
+                most,
+                _PROTECTIONS[access],
+                flags,
+                page=page,
+                address=0 if address is None else address - offset % page,
+                stable=stable or (behind is not None and _cannot_shrink(behind, offset + length)),
+                file_reads=behind is not None and access != "copy" and _reads_alike(behind.fd),
+            )
+        )
+
+    def _commit(self, start: int, length: int) -> None:
+        """Anonymous shared memory: pages now, or an error now."""
+        try:
+            self._entered().prefault(start, length, True)
+        except MappingFault:
+            message = f"expected {length} bytes for anonymous memory, found fewer"
+            raise OSError(errno.ENOMEM, message) from None
+
+    # What it is.
+
+    @property
+    def access(self) -> Access:
+        """How it was opened, or what `protect` made of it."""
+        self._entered()
+        return self._access
+
+    @property
+    def offset(self) -> int:
+        """Where in the file it begins."""
+        return self._entered().offset
+
+    @property
+    def name(self) -> str | None:
+        """The file's path; None where there is none."""
+        return None if self._backing is None else self._backing.name
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page of this memory; more than `PAGE_SIZE` for huge pages."""
+        return self._entered().page
+
+    @property
+    def max_size(self) -> int | None:
+        """What it can grow to in place, if more was asked for."""
+        return self._max_size
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.region is None
+
+    def size(self) -> int:
+        """Bytes of the file as it is now; the length where there is none."""
+        region = self._entered()
+        return region.length if self._backing is None else self._backing.size()
+
+    def __repr__(self) -> str:
+        if self.region is None:
+            return "<Mapping closed>"
+        return f"<Mapping {self.name or 'anonymous'} {self._access!r} {len(self)} bytes>"
+
+    # What can be done to it.
+
+    def flush(self, offset: int = 0, length: int | None = None, how: Flush = Flush.SYNC) -> None:
+        region, start, count = self._range(offset, length)
+        if self._backing is not None and self._access in ("rw", "rwx") and region.length:
+            region.flush(start, count, Flush(how))
+
+    def protect(self, access: Access, offset: int = 0, length: int | None = None) -> None:
+        """Changes what may be done to the bytes, or to the pages of a range.
+
+        `BufferError` if a view is out that would promise too much.  After a part was changed the
+        object still answers with errors, never with a signal, but gives no new views until the
+        whole is one again.
+        """
+        if access not in _PROTECTIONS or (access == "copy") != (self._access == "copy"):
+            raise ValueError(f"access: expected one that fits {self._access!r}, found {access!r}")
+        region, start, count = self._range(offset, length)
+        protection = _PROTECTIONS[access]
+        writes = protection & binding.PROTECT_WRITE
+        if (region.writable_views and not writes) or (region.views and not protection):
+            raise BufferError(f"expected no view that {access!r} would forbid, found {self.views}")
+        region.protect(start, count, protection)
+        if not region.mixed:
+            self._access = access
+
+    def resize(self, newsize: int) -> None:
+        """Makes it, and its file, longer or shorter.
+
+        Within ``max_size`` it grows in place, under views.  Otherwise it moves, if no view is out;
+        else `BufferError`.  The file's new part is committed: `OSError(ENOSPC)` if it has no room.
+        """
+        count = _index("newsize", newsize)
+        region = self._entered()
+        if self._access not in ("rw", "rwx"):
+            raise TypeError(f"resize: expected access='rw', found {self._access!r}")
+        if count == region.length:
+            return
+        reserved = self._max_size is not None and count <= self._max_size
+        if region.views and not (reserved and count > region.length):
+            raise BufferError(f"expected no view for this resize, found {region.views}")
+        if self._backing is None:
+            self._resize_memory(region, count, reserved)
+        else:
+            self._resize_file(region, count, reserved)
+
+    def _resize_memory(self, region: Region, count: int, reserved: bool) -> None:
+        if reserved or (self._shared and count < region.length and count):
+            before = region.length
+            region.resize(count)
+            if count > before:
+                self._commit(before, count - before)
+            return
+        if self._shared:
+            raise ValueError(
+                f"resize: expected at most max_size={self._max_size or region.length} bytes, which "
+                f"children share, found {count}"
+            )
+        data = self[: min(count, region.length)]
+        flags = binding.PRIVATE | binding.ANONYMOUS
+        self._map(None, self._access, 0, count, count, PAGE_SIZE, flags, stable=True)
+        self[: len(data)] = data
+        region.empty()
+
+    def _resize_file(self, region: Region, count: int, reserved: bool) -> None:
+        behind = self._backing
+        assert behind is not None
+        end, size = region.offset + count, behind.size()
+        seals = self.seals
+        forbidden = Seal.SHRINK if end < size else Seal.GROW
+        if end != size and forbidden in seals:
+            raise ValueError(
+                f"resize: expected {region.length} bytes, since it is sealed ({forbidden.name}), "
+                f"found {count}; max_size= keeps it open for growth"
+            )
+        if end > size:
+            commit_memory(behind.fd, end - size, str(self.name), size)
+        if reserved:
+            region.resize(count)
+        else:
+            # The new mapping first: if it cannot be had, nothing has changed but the file.
+            self._map(behind, self._access, region.offset, count, count, region.page)
+            region.empty()
+        if end < size:
+            os.ftruncate(behind.fd, end)
+
+    def refresh(self) -> bool:
+        """Looks at the file again: takes up what was appended (if it was mapped to the end), lets
+        go what was cut off, forgets a fault.  True if the length has changed.
+
+        `BufferError` if views are in the way: when something was cut off, or when it has grown and
+        ``max_size`` keeps no room for it.
+        """
+        region = self.region
+        if region is None:
+            raise ClosedError("this handle is closed")
+        if self._backing is None:
+            return False
+        left = max(self._backing.size() - region.offset, 0)
+        count = left if self._to_end else min(left, region.length)
+        most = region.length if self._max_size is None else self._max_size
+        if count < region.length and region.views:
+            raise BufferError(f"{region.length - count} bytes are gone under {region.views} views")
+        if count <= most:
+            changed = count != region.length
+            region.remap(count)
+            return changed
+        if self._max_size is not None:
+            raise ValueError(f"expected a file within max_size={most}, found {count} bytes of it")
+        if region.views:
+            raise BufferError("expected no view, or max_size= with room, to take up what was added")
+        self._map(self._backing, self._access, region.offset, count, count)
+        region.empty()
+        return True
+
+    def close(self, views: Literal["refuse", "detach", "force"] = "refuse") -> None:
+        """Lets the memory go.  With views out: ``"refuse"`` is `BufferError` and changes nothing,
+        ``"detach"`` leaves it to them, ``"force"`` takes it away, and they read zeros."""
+        if views not in ("refuse", "detach", "force"):
+            raise ValueError(f"views: expected 'refuse', 'detach' or 'force', found {views!r}")
+        region = self.region
+        if region is None:
+            return
+        if region.views and views == "refuse":
+            raise BufferError(
+                f"expected no views, found {region.views}: close('detach') leaves them "
+                "the memory, close('force') takes it from them"
+            )
+        if views == "force" or (region.viewed and not region.views):
+            region.empty()  # a pointer that somebody kept without a view then reads zeros
+        self._unbind()
+        self._backing = None
+
+    def __enter__(self) -> Self:
+        self._entered()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    # Seals, and the way to other processes.
+
+    @property
+    def seals(self) -> Seal:
+        """Of a memfd; none for other files."""
+        self._entered()
+        return Seal(0) if self._backing is None else seals_of(self._backing.fd)
+
+    def seal(self, seals: Seal) -> None:
+        """Adds seals to a memfd, for good; WRITE asks that nobody has it mapped for writing."""
+        self._entered()
+        if self._backing is None or not isinstance(seals, int):
+            raise ValueError("seal: expected a memfd, and Seal flags")
+        add_seals(self._backing.fd, Seal(seals))
+
+    def _sendable(self) -> Backing:
+        self._entered()
+        if self._backing is None:
+            raise TypeError("anonymous memory reaches children of fork only: use Mapping(length)")
+        if self._access == "copy":
+            raise TypeError("a copy-on-write mapping is this process's own and cannot be sent")
+        return self._backing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        behind = self._sendable()
+        writable = self._access in ("rw", "rwx")
+        ticket = ticket_for(behind.fd, os.O_RDWR if writable else os.O_RDONLY)
+        found = os.fstat(behind.fd)
+        region = self._entered()
+        length = None if self._to_end else region.length
+        facts = (self._access, region.offset, length, self._max_size, region.page)
+        return _receive, (type(self), ticket, (found.st_dev, found.st_ino), behind.name, facts)
+
+    def send_fd(self, sock: socket.socket) -> None:
+        """Over a Unix socket, for ``Mapping.recv_fd``."""
+        region = self._entered()
+        behind = self._sendable()
+        most = self._max_size or 0
+        message = _Message(_MAGIC, region.offset, region.length, most, region.page)
+        send_descriptor(sock, _WIRE.pack(*message), behind.fd)
+
+    @classmethod
+    def recv_fd(cls, sock: socket.socket, access: Access = "rw", seals: Seal = Seal.SHRINK) -> Self:
+        """What ``send_fd`` sent.  It is checked before it is mapped: `LayoutError` unless it is
+        long enough and has at least these ``seals``, so that the sender cannot pull it away."""
+        message, fd = receive_descriptor(sock, _WIRE.size)
+        try:
+            sent = _Message(*_WIRE.unpack(message))
+            if sent.magic != _MAGIC:
+                raise LayoutError(f"expected a mapping from send_fd, found {sent.magic!r}")
+            found = seals_of(fd)
+            if seals & ~found:
+                raise LayoutError(f"expected a memfd sealed with {seals!r}, found {found!r}")
+            size = os.fstat(fd).st_size
+            if sent.offset + sent.length > size:
+                raise LayoutError(
+                    f"expected {sent.offset + sent.length} bytes, found a file of {size}"
+                )
+            _check_file(fd, _link_of(fd), access)
+            behind = _share_backing(fd, _link_of(fd), access in ("rw", "rwx"))
+        finally:
+            os.close(fd)
+        most = max(sent.max_size, sent.length) if sent.max_size else None
+        return cls._over(behind, access, sent.offset, sent.length, most, sent.page)
+
+
+_MAGIC = b"shmipcmp"
+_WIRE = struct.Struct("=8sQQQQ")
+
+
+class _Message(NamedTuple):
+    magic: bytes
+    offset: int
+    length: int
+    max_size: int
+    page: int
+
+
+def _receive(
+    cls: type[Mapping],
+    ticket: Any,
+    identity: tuple[int, int],
+    name: str | None,
+    facts: tuple[Access, int, int | None, int | None, int],
+) -> Mapping:
+    fd = ticket.detach()
+    try:
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) != identity:
+            raise BrokenError("the Mapping sent is gone: its descriptor is another's")
+        behind = _share_backing(fd, name, facts[0] in ("rw", "rwx"))
+    finally:
+        os.close(fd)
+    return cls._over(behind, *facts)
+
+
+def _lengths(length: object, max_size: object) -> tuple[int, int]:
+    count = _index("length", length)
+    most = count if max_size is None else _index("max_size", max_size)
+    if most < count:
+        raise ValueError(f"max_size: expected at least the length {count}, found {most}")
+    return count, most
+
+
+def _page_sizes(huge_pages: str | None) -> list[int]:
+    """What to try, in order."""
+    if huge_pages not in (None, "try", "require"):
+        raise ValueError(f"huge_pages: expected None, 'try' or 'require', found {huge_pages!r}")
+    huge = huge_page_size() if huge_pages else None
+    if huge_pages == "require":
+        if huge is None:
+            raise OSError(errno.ENOMEM, "huge_pages='require': this system has none")
+        return [huge]
+    return [PAGE_SIZE] if huge is None else [huge, PAGE_SIZE]
+
+
+def _explain_huge_pages(error: OSError, page: int, huge_pages: str | None) -> None:
+    """Returns if the next size of page is to be tried, else raises."""
+    if page == PAGE_SIZE or error.errno not in (errno.ENOMEM, errno.ENOSPC, errno.ENOSYS):
+        raise error
+    if huge_pages == "require":
+        message = f"expected free huge pages of {page} bytes, found too few: see vm.nr_hugepages"
+        raise OSError(errno.ENOMEM, message) from None
+
+
+_F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
+
+
+def add_seals(fd: int, seals: Seal) -> None:
+    import fcntl
+
+    fcntl.fcntl(fd, _F_ADD_SEALS, int(seals))
+
+
+def seals_of(fd: int) -> Seal:
+    """None for what is no memfd."""
+    import fcntl
+
+    try:
+        return Seal(fcntl.fcntl(fd, _F_GET_SEALS))
+    except OSError:
+        return Seal(0)
+
+
+def _cannot_shrink(behind: Backing, end: int) -> bool:
+    return Seal.SHRINK in seals_of(behind.fd) and end <= behind.size()
+
+
+def _reads_alike(fd: int) -> bool:
+    """Whether pread shows what the mapping shows: not where it goes past the page cache."""
+    import fcntl
+
+    is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+    return is_file and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+
+
+# --- the safe reader ----------------------------------------------------------------------------
+
+
+class Reader(binding.ReaderCore):
+    """A file to be read at any place by any number of threads, with no sharp edge: it never gives a
+    view out, an I/O error or a truncated file is `MappingFault`, and ``close()`` waits for those
+    who are reading."""
+
+    def __init__(self, file: File, *, offset: int = 0, length: int | None = None) -> None:
+        mapping = Mapping.open(file, "r", offset=offset, length=length)
+        self.name = mapping.name
+        assert mapping.region is not None
+        self._bind(mapping.region)
+
+    def close(self) -> None:
+        """No read begins any more; waits for those under way."""
+        if self.idle is None:
+            self.idle = threading.Event()
+        if self._shut():
+            self.idle.wait()
+        self._unbind()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        try:
+            len(self)
+        except ClosedError:
+            return True
+        return False
+
+    def raw(self) -> io.RawIOBase:
+        """The same as a file, for ``io.BufferedReader`` and for libraries that take files."""
+        return _RawReader(self)
+
+    def __enter__(self) -> Self:
+        len(self)
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+class _RawReader(io.RawIOBase):
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._position = 0
+        self.name = reader.name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        count = self._reader.readinto_at(buffer, self._position)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        bases: dict[int, Callable[[], int]] = {
+            io.SEEK_SET: lambda: 0,
+            io.SEEK_CUR: lambda: self._position,
+            io.SEEK_END: lambda: len(self._reader),
+        }
+        if whence not in bases:
+            raise ValueError(f"whence: expected 0, 1 or 2, found {whence}")
+        position = bases[whence]() + offset
+        if position < 0:
+            raise ValueError(f"seek: expected a position of at least 0, found {position}")
+        self._position = position
+        return position
