@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import batches, objects, parked, round_trip, throughput, topologies
+from benchmarks import batches, mapping, objects, parked, round_trip, throughput, topologies
 from benchmarks.harness import main
 
 if __name__ == "__main__":
@@ -13,4 +13,5 @@ if __name__ == "__main__":
         batches.QUESTION,
         topologies.QUESTION,
         objects.QUESTION,
+        mapping.QUESTION,
     )

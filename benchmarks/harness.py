@@ -9,17 +9,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import report
-from benchmarks.peers import Channel, TooLargeError
+from benchmarks.peers import TooLargeError
 from benchmarks.processes import HungError
 from benchmarks.report import TOO_LARGE, Column, Results
 
-Measure = Callable[[type[Channel], float], Sequence[float]]
+Measure = Callable[[Any, float], Sequence[float]]
 """Takes a kind of channel and the seconds to measure; returns one value for each column."""
+
+
+class Named(Protocol):
+    """What a question is put to: most are channels, all have a name for the table."""
+
+    name: ClassVar[str]
+
+
+class Askable(Protocol):
+    """A question, or what poses one once it has prepared for it."""
+
+    def ask(self, options: argparse.Namespace, console: Console) -> Results:
+        """Measure as the command line wants it."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +48,21 @@ class Case:
 class Question:
     """What one benchmark asks: of whom, in which cases, how often and for how long.
 
-    `quick` is what `seconds` becomes in a smoke run.
+    `quick` is what `seconds` becomes in a smoke run; `standard` is the channel that ratios are to,
+    if not the best of the peers.
     """
 
     title: str
-    channels: tuple[type[Channel], ...]
+    channels: tuple[type[Named], ...]
     cases: tuple[Case, ...]
     rounds: int = 5
     seconds: float = 0.4
     quick: float = 0.02
+    standard: str | None = None
+
+    def ask(self, options: argparse.Namespace, console: Console) -> Results:
+        """Measure every channel, as the command line wants it."""
+        return ask(self.tuned(options), console)
 
     def tuned(self, options: argparse.Namespace) -> Question:
         """Return the question as the command line wants it."""
@@ -68,6 +88,7 @@ def ask(question: Question, console: Console) -> Results:
         question.title,
         [kind.name for kind in question.channels],
         [column for case in question.cases for column in case.columns],
+        question.standard,
     )
     turns = [(case, kind) for case in question.cases for kind in question.channels]
     # Without a thread of its own for the display: the measurements fork.
@@ -81,7 +102,7 @@ def ask(question: Question, console: Console) -> Results:
     return results
 
 
-def _take(case: Case, kind: type[Channel], seconds: float, results: Results) -> None:
+def _take(case: Case, kind: type[Named], seconds: float, results: Results) -> None:
     """Take one measurement; a channel that cannot give it says why, and is not asked again."""
     if results.excused(kind.name, case.columns):
         return
@@ -108,17 +129,22 @@ def _word(error: Exception) -> str:
 # --- the command line -----------------------------------------------------------------------------
 
 
-def main(*questions: Question) -> None:
+def main(*questions: Askable) -> None:
     """Ask the questions as the command line says; print a table for each."""
-    options = _parse(sys.argv[1:])
+    answer(questions, parser().parse_args())
+
+
+def answer(questions: Sequence[Askable], options: argparse.Namespace) -> list[Results]:
+    """Ask the questions as the options say; print a table for each, and return what came of it."""
     signal.signal(signal.SIGTERM, _leave)
     console = Console()
     answered: list[Results] = []
     for question in questions:
-        answered.append(ask(question.tuned(options), console))
+        answered.append(question.ask(options, console))
         report.show(answered[-1], console)
     if options.json:
         report.save(answered, options.json)
+    return answered
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
@@ -126,15 +152,16 @@ def _leave(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure shmipc beside its peers.")
-    parser.add_argument("--rounds", type=int, help="measurements of each cell; medians are shown")
-    parser.add_argument("--seconds", type=float, help="length of one measurement")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Return the options of every benchmark; one that has more adds them."""
+    options = argparse.ArgumentParser(description="Measure shmipc beside its peers.")
+    options.add_argument("--rounds", type=int, help="measurements of each cell; medians are shown")
+    options.add_argument("--seconds", type=float, help="length of one measurement")
+    options.add_argument(
         "--quick", action="store_true", help="one short round, to see that all runs"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
-    parser.add_argument(
+    options.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
+    options.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="channels whose name contains NAME"
     )
-    return parser.parse_args(arguments)
+    return options

@@ -30,6 +30,8 @@ class Unit(Enum):
     """What a column counts: its symbol, and which of two values is better, if either is."""
 
     RATE = ("/s", max)
+    GIGABYTES = ("GB/s", max)
+    NANOSECONDS = ("ns", min)
     MICROSECONDS = ("us", min)
     MILLISECONDS = ("ms", min)
     COUNT = ("", None)
@@ -55,11 +57,17 @@ class Excuse(NamedTuple):
 
 @dataclass
 class Results:
-    """What every channel gave, column by column and round by round."""
+    """What every channel gave, column by column and round by round.
+
+    Ratios are to `standard`; without one, to the best of the peers. `notes` are sentences for below
+    the table.
+    """
 
     title: str
     names: list[str]
     columns: list[Column]
+    standard: str | None = None
+    notes: list[str] = field(default_factory=list)
     values: dict[tuple[str, Column], list[float]] = field(default_factory=dict)
     excuses: dict[tuple[str, Column], Excuse] = field(default_factory=dict)
 
@@ -79,7 +87,10 @@ class Results:
         return any((name, column) in self.excuses for column in columns)
 
     def reference(self, column: Column) -> str | None:
-        """Return the best of the peers in this column, by its median; None if they do not vie."""
+        """Return what ratios are to in this column; None if it has no value, or they do not vie.
+
+        It is the standard, or else the best of the peers by its median.
+        """
         medians = {
             name: median(values)
             for (name, of), values in self.values.items()
@@ -87,19 +98,25 @@ class Results:
         }
         if column.unit.better is None or not medians:
             return None
+        if self.standard is not None:
+            return self.standard if self.standard in medians else None
         best: str = column.unit.better(medians, key=medians.__getitem__)
         return best
 
     def ratio(self, name: str, column: Column) -> float | None:
-        """Return the median over the rounds of value to reference, each pair from one round.
+        """Return the ratio to the reference."""
+        reference = self.reference(column)
+        return None if reference is None else self.versus(name, reference, column)
+
+    def versus(self, name: str, other: str, column: Column) -> float | None:
+        """Return the median over the rounds of value to the other's, each pair from one round.
 
         The two of a pair were measured within seconds of each other, so what slows the whole
         machine for a while falls out.
         """
-        reference = self.reference(column)
-        if reference is None or (name, column) not in self.values:
+        if not {(name, column), (other, column)} <= self.values.keys():
             return None
-        pairs = zip(self.values[name, column], self.values[reference, column], strict=True)
+        pairs = zip(self.values[name, column], self.values[other, column], strict=True)
         ratios = [value / base for value, base in pairs if base > 0]
         return median(ratios) if ratios else None
 
@@ -108,7 +125,7 @@ class Results:
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the table, and below it why cells are empty."""
+    """Print the table, and below it what there is to note and why cells are empty."""
     console.print(f"\n{results.title}", style="bold", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -118,6 +135,8 @@ def show(results: Results, console: Console) -> None:
         cells = (_cell(results, name, column) for column in results.columns)
         table.add_row(name, *cells, style="bold" if name.startswith(OURS) else None)
     console.print(table)
+    for note in results.notes:
+        console.print(f"  {note}", highlight=False, markup=False)
     for line in dict.fromkeys(_apologies(results)):
         console.print(f"  {line}", style="dim", highlight=False, markup=False)
 
@@ -127,7 +146,7 @@ def _heading(column: Column) -> str:
 
 
 def _cell(results: Results, name: str, column: Column) -> str:
-    """Return the median, and beside it the ratio to the best peer."""
+    """Return the median, and beside it the ratio to the reference."""
     if (name, column) in results.excuses:
         return results.excuses[name, column].word
     value = median(results.values[name, column])
@@ -186,6 +205,7 @@ def _as_json(results: Results) -> dict[str, Any]:
     return {
         "title": results.title,
         "columns": [_column_as_json(results, column) for column in results.columns],
+        **({"notes": results.notes} if results.notes else {}),
     }
 
 
