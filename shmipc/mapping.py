@@ -131,24 +131,17 @@ def unguard_faults() -> None:
 class Backing:
     """A file that is mapped: a descriptor, which it owns if it is told so, and a name to show."""
 
-    __slots__ = ("__weakref__", "fd", "name", "owned")
+    __slots__ = ("__weakref__", "fd", "name")
 
     def __init__(self, fd: int, name: str | None, *, owned: bool = False) -> None:
         self.fd = fd
         self.name = name
-        self.owned = owned
+        if owned:
+            # Not by __del__, in which a weak reference still finds what is about to be closed.
+            weakref.finalize(self, os.close, fd).atexit = False
 
     def size(self) -> int:
         return os.fstat(self.fd).st_size
-
-    def __del__(self) -> None:
-        if self.owned:
-            os.close(self.fd)
-
-
-def fault(behind: Backing | None, offset: int) -> MappingFault:
-    """For the binding: what happened to whom."""
-    return MappingFault(behind.name if behind is not None else None, offset)
 
 
 _backings: weakref.WeakValueDictionary[tuple[Any, ...], Backing] = weakref.WeakValueDictionary()
@@ -161,9 +154,7 @@ def _share_backing(fd: int, name: str | None, writable: bool) -> Backing:
     key = (os.getpid(), found.st_dev, found.st_ino, writable, name)
     known = _backings.get(key)
     if known is None:
-        known = Backing(os.dup(fd), name, owned=True)
-        os.set_inheritable(known.fd, False)
-        _backings[key] = known
+        known = _backings[key] = Backing(os.dup(fd), name, owned=True)
     return known
 
 
@@ -228,10 +219,13 @@ def _make_region(*arguments: Any, **options: Any) -> Region:
         message = f"expected free addresses at {address:#x}, found that some are taken"
         raise FileExistsError(errno.EEXIST, message) from None
     except OSError as error:
-        limit = mappings_are_used_up() if error.errno == errno.ENOMEM else None
-        if limit:
-            raise MappingLimitError(errno.ENOMEM, limit) from None
-        raise
+        raise _explained(error) from None
+
+
+def _explained(error: OSError) -> OSError:
+    """A mapping more, or a part of one with a protection of its own, may be one too many."""
+    limit = mappings_are_used_up() if error.errno == errno.ENOMEM else None
+    return error if limit is None else MappingLimitError(errno.ENOMEM, limit)
 
 
 # --- what everything with bytes shares ----------------------------------------------------------
@@ -254,10 +248,10 @@ class MappedBytes(binding.MappingCore):
         return region, start, count
 
     def flush(self, offset: int = 0, length: int | None = None, how: Flush = Flush.SYNC) -> None:
-        """Writes what was changed to the file; nothing to do for a mapping that does not write to
-        one.  Closing does not flush: the system writes in its own time."""
+        """Writes what was changed to the file; nothing to do where there is none, or nothing was
+        changed.  Closing does not flush: the system writes in its own time."""
         region, start, count = self._range(offset, length)
-        if region.writable and region.file is not None and count:
+        if region.file is not None:
             region.flush(start, count, Flush(how))
 
     def advise(self, advice: int, offset: int = 0, length: int | None = None) -> None:
@@ -297,12 +291,14 @@ class MappedBytes(binding.MappingCore):
     def prefault(self, offset: int = 0, length: int | None = None, write: bool = False) -> None:
         """Brings the pages in, to be written if so said; `MappingFault` if they cannot be had."""
         region, start, count = self._range(offset, length)
+        if write and not region.writable:
+            raise TypeError("prefault: expected a mapping that may be written, found another")
         try:
             region.prefault(start, count, write)
         except OSError as error:
             if error.errno != errno.EINVAL:  # before Linux 5.14
                 raise
-            for at in range(start, start + count, PAGE_SIZE):
+            for at in (*range(start, start + count, PAGE_SIZE), start + count - 1):
                 self[at]
 
     def size(self) -> int:
@@ -345,9 +341,9 @@ class Mapping(MappedBytes):
 
     _backing: Backing | None = None
     _access: Access = "rw"
-    _to_end = False
+    _wanted: int | None = 0  # None: to the end of the file, wherever that is
     _max_size: int | None = None
-    _shared = True
+    _shared = True  # not copy-on-write, and not private memory
 
     # Doors.
 
@@ -362,10 +358,11 @@ class Mapping(MappedBytes):
         count, most = _lengths(length, max_size)
         for page in _page_sizes(huge_pages):
             try:
-                self._make_memfd(count, most, page, name)
-                return
+                return self._make_memfd(count, most, page, name)
             except OSError as error:
-                _explain_huge_pages(error, page, huge_pages)
+                if not _lacks_huge_pages(error, page):
+                    raise
+        raise _no_huge_pages(page)
 
     def _make_memfd(self, length: int, most: int, page: int, name: str) -> None:
         huge = page > PAGE_SIZE
@@ -378,7 +375,7 @@ class Mapping(MappedBytes):
             commit_memory(behind.fd, length, "shared memory")
         add_seals(behind.fd, Seal.SHRINK | (Seal(0) if most > length else Seal.GROW))
         self._map(behind, "rw", 0, length, most, page=page, stable=True)
-        self._max_size = most if most > length else None
+        self._wanted, self._max_size = length, most if most > length else None
 
     @classmethod
     def anonymous(
@@ -403,18 +400,17 @@ class Mapping(MappedBytes):
         if most > count and not shared:
             raise ValueError("max_size: expected none for private memory, which resize() moves")
         check_room(min(memory_limits(), default=None), count, "anonymous memory")
-        for page in _page_sizes(huge_pages):
-            kind = binding.SHARED if shared else binding.PRIVATE
-            flags = kind | binding.ANONYMOUS | (binding.HUGE_PAGES if page > PAGE_SIZE else 0)
-            try:
-                self._map(None, "rw", 0, count, most, page, flags, address, stable=True)
-                if shared:
-                    self._commit(0, count)
-                break
-            except OSError as error:
-                _explain_huge_pages(error, page, huge_pages)
         self._max_size = most if most > count else None
-        return self
+        for page in _page_sizes(huge_pages):
+            try:
+                self._map(None, "rw", 0, count, most, page, address=address, stable=True)
+                if shared:
+                    self._commit(self._entered(), 0, count)
+                return self
+            except OSError as error:
+                if not _lacks_huge_pages(error, page):
+                    raise
+        raise _no_huge_pages(page)
 
     def _make_secret(self, length: int, most: int, address: int | None) -> None:
         if most > length:
@@ -473,7 +469,6 @@ class Mapping(MappedBytes):
         offset: int,
         length: int | None,
         max_size: int | None,
-        page: int = PAGE_SIZE,
         address: int | None = None,
     ) -> Self:
         size = behind.size()
@@ -484,9 +479,9 @@ class Mapping(MappedBytes):
                 f"found {offset} and {'the rest' if length is None else length}"
             )
         self = cls.__new__(cls)
-        self._to_end, self._max_size = length is None, max_size
+        self._wanted, self._max_size, self._shared = length, max_size, access != "copy"
         most = max(count, max_size or 0)
-        self._map(behind, access, offset, count, most, page, address=address)
+        self._map(behind, access, offset, count, most, _page_of(behind.fd), address)
         return self
 
     def _map(
@@ -497,35 +492,46 @@ class Mapping(MappedBytes):
         length: int,
         most: int,
         page: int = PAGE_SIZE,
-        flags: int | None = None,
         address: int | None = None,
         stable: bool = False,
     ) -> None:
-        if flags is None:
-            flags = binding.PRIVATE if access == "copy" else binding.SHARED
+        """What a door does in the end."""
+        self._backing, self._access = behind, access
+        self._bind(self._region(offset, length, most, page, address, stable))
+
+    def _region(
+        self,
+        offset: int,
+        length: int,
+        most: int,
+        page: int = PAGE_SIZE,
+        address: int | None = None,
+        stable: bool = False,
+    ) -> Region:
+        behind = self._backing
+        flags = binding.SHARED if self._shared else binding.PRIVATE
+        if behind is None:
+            flags |= binding.ANONYMOUS | (binding.HUGE_PAGES if page > PAGE_SIZE else 0)
         if address is not None and _index("address", address, 1) % page != offset % page:
             raise ValueError(f"address: expected one like the offset within a page of {page}")
-        self._backing, self._access = behind, access
-        self._bind(
-            _make_region(
-                behind,
-                -1 if behind is None else behind.fd,
-                offset,
-                length,
-                most,
-                _PROTECTIONS[access],
-                flags,
-                page=page,
-                address=0 if address is None else address - offset % page,
-                stable=stable or (behind is not None and _cannot_shrink(behind, offset + length)),
-                file_reads=behind is not None and access != "copy" and _reads_alike(behind.fd),
-            )
+        return _make_region(
+            behind,
+            -1 if behind is None else behind.fd,
+            offset,
+            length,
+            most,
+            _PROTECTIONS[self._access],
+            flags,
+            page=page,
+            address=0 if address is None else address - offset % page,
+            stable=stable or (behind is not None and _cannot_shrink(behind, offset + length)),
+            file_reads=behind is not None and self._shared and _reads_alike(behind.fd),
         )
 
-    def _commit(self, start: int, length: int) -> None:
+    def _commit(self, region: Region, start: int, length: int) -> None:
         """Anonymous shared memory: pages now, or an error now."""
         try:
-            self._entered().prefault(start, length, True)
+            region.prefault(start, length, True)
         except MappingFault:
             message = f"expected {length} bytes for anonymous memory, found fewer"
             raise OSError(errno.ENOMEM, message) from None
@@ -575,11 +581,6 @@ class Mapping(MappedBytes):
 
     # What can be done to it.
 
-    def flush(self, offset: int = 0, length: int | None = None, how: Flush = Flush.SYNC) -> None:
-        region, start, count = self._range(offset, length)
-        if self._backing is not None and self._access in ("rw", "rwx") and region.length:
-            region.flush(start, count, Flush(how))
-
     def protect(self, access: Access, offset: int = 0, length: int | None = None) -> None:
         """Changes what may be done to the bytes, or to the pages of a range.
 
@@ -587,14 +588,18 @@ class Mapping(MappedBytes):
         object still answers with errors, never with a signal, but gives no new views until the
         whole is one again.
         """
-        if access not in _PROTECTIONS or (access == "copy") != (self._access == "copy"):
+        copies = not self._shared and self._backing is not None
+        if access not in _PROTECTIONS or access in (("rw", "rwx") if copies else ("copy",)):
             raise ValueError(f"access: expected one that fits {self._access!r}, found {access!r}")
         region, start, count = self._range(offset, length)
         protection = _PROTECTIONS[access]
         writes = protection & binding.PROTECT_WRITE
         if (region.writable_views and not writes) or (region.views and not protection):
             raise BufferError(f"expected no view that {access!r} would forbid, found {self.views}")
-        region.protect(start, count, protection)
+        try:
+            region.protect(start, count, protection)
+        except OSError as error:
+            raise _explained(error) from None
         if not region.mixed:
             self._access = access
 
@@ -605,58 +610,68 @@ class Mapping(MappedBytes):
         else `BufferError`.  The file's new part is committed: `OSError(ENOSPC)` if it has no room.
         """
         count = _index("newsize", newsize)
-        region = self._entered()
-        if self._access not in ("rw", "rwx"):
-            raise TypeError(f"resize: expected access='rw', found {self._access!r}")
-        if count == region.length:
-            return
-        reserved = self._max_size is not None and count <= self._max_size
-        if region.views and not (reserved and count > region.length):
-            raise BufferError(f"expected no view for this resize, found {region.views}")
-        if self._backing is None:
-            self._resize_memory(region, count, reserved)
-        else:
-            self._resize_file(region, count, reserved)
+        with _one_change_at_a_time():
+            region = self._entered()
+            if self._access not in ("rw", "rwx"):
+                raise TypeError(f"resize: expected access='rw', found {self._access!r}")
+            if count == region.length:
+                return
+            in_place = count > region.length and count <= (self._max_size or 0)
+            if region.views and not in_place:
+                raise BufferError(f"expected no view for this resize, found {region.views}")
+            if self._backing is None:
+                self._resize_memory(region, count)
+            else:
+                self._resize_file(region, count)
+            self._wanted = None if self._wanted is None else count
 
-    def _resize_memory(self, region: Region, count: int, reserved: bool) -> None:
-        if reserved or (self._shared and count < region.length and count):
-            before = region.length
-            region.resize(count)
-            if count > before:
-                self._commit(before, count - before)
-            return
-        if self._shared:
+    def _resize_memory(self, region: Region, count: int) -> None:
+        before = region.length
+        if self._shared and count > region.reserve:
             raise ValueError(
-                f"resize: expected at most max_size={self._max_size or region.length} bytes, which "
-                f"children share, found {count}"
+                f"resize: expected at most max_size={region.reserve} bytes, which children share, "
+                f"found {count}"
             )
-        data = self[: min(count, region.length)]
-        flags = binding.PRIVATE | binding.ANONYMOUS
-        self._map(None, self._access, 0, count, count, PAGE_SIZE, flags, stable=True)
-        self[: len(data)] = data
-        region.empty()
+        if count > region.reserve:
+            longer = self._region(0, count, _room_for(region, count), stable=True)
+            longer.fill(self[:])
+            self._move(region, longer)
+            return
+        region.resize(count)
+        if self._shared and count > before:
+            self._commit(region, before, count - before)
 
-    def _resize_file(self, region: Region, count: int, reserved: bool) -> None:
+    def _resize_file(self, region: Region, count: int) -> None:
         behind = self._backing
         assert behind is not None
         end, size = region.offset + count, behind.size()
-        seals = self.seals
         forbidden = Seal.SHRINK if end < size else Seal.GROW
-        if end != size and forbidden in seals:
+        if end != size and forbidden in self.seals:
             raise ValueError(
                 f"resize: expected {region.length} bytes, since it is sealed ({forbidden.name}), "
                 f"found {count}; max_size= keeps it open for growth"
             )
         if end > size:
             commit_memory(behind.fd, end - size, str(self.name), size)
-        if reserved:
-            region.resize(count)
-        else:
-            # The new mapping first: if it cannot be had, nothing has changed but the file.
-            self._map(behind, self._access, region.offset, count, count, region.page)
-            region.empty()
+        self._extend_to(region, count)
         if end < size:
             os.ftruncate(behind.fd, end)
+
+    def _extend_to(self, region: Region, count: int) -> None:
+        """As many bytes of the file; in place, or, where there is no room for that, elsewhere."""
+        if count <= region.reserve:
+            region.resize(count)
+            return
+        if region.mixed:
+            raise BufferError("expected one protection for a move, found several")
+        room = _room_for(region, count)
+        self._move(region, self._region(region.offset, count, room, region.page))
+
+    def _move(self, old: Region, new: Region) -> None:
+        self._exchange(old, new)
+        if self._max_size is not None:
+            self._max_size = max(self._max_size, new.length)
+        old.empty()
 
     def refresh(self) -> bool:
         """Looks at the file again: takes up what was appended (if it was mapped to the end), lets
@@ -665,31 +680,36 @@ class Mapping(MappedBytes):
         `BufferError` if views are in the way: when something was cut off, or when it has grown and
         ``max_size`` keeps no room for it.
         """
-        region = self.region
-        if region is None:
-            raise ClosedError("this handle is closed")
-        if self._backing is None:
-            return False
-        left = max(self._backing.size() - region.offset, 0)
-        count = left if self._to_end else min(left, region.length)
-        most = region.length if self._max_size is None else self._max_size
-        if count < region.length and region.views:
-            raise BufferError(f"{region.length - count} bytes are gone under {region.views} views")
-        if count <= most:
-            changed = count != region.length
-            region.remap(count)
-            return changed
-        if self._max_size is not None:
-            raise ValueError(f"expected a file within max_size={most}, found {count} bytes of it")
-        if region.views:
+        with _one_change_at_a_time():
+            region = self.region
+            if region is None:
+                raise ClosedError("this handle is closed")
+            return self._backing is not None and self._follow(region, self._backing.size())
+
+    def _follow(self, region: Region, size: int) -> bool:
+        left = max(size - region.offset, 0)
+        count = left if self._wanted is None else min(left, self._wanted)
+        before = region.length
+        if self._max_size is not None and count > self._max_size:
+            raise ValueError(f"expected a file within max_size={self._max_size}, found {count}")
+        if region.views and count < before:
+            raise BufferError(f"{before - count} bytes are gone under {region.views} views")
+        if region.views and count > max(before, self._max_size or 0):
             raise BufferError("expected no view, or max_size= with room, to take up what was added")
-        self._map(self._backing, self._access, region.offset, count, count)
-        region.empty()
-        return True
+        if region.faulty:
+            if region.mixed:
+                raise BufferError("expected one protection to map it anew, found several")
+            region.remap(min(count, region.reserve))
+        if count != region.length:
+            self._extend_to(region, count)
+        return count != before
 
     def close(self, views: Literal["refuse", "detach", "force"] = "refuse") -> None:
         """Lets the memory go.  With views out: ``"refuse"`` is `BufferError` and changes nothing,
-        ``"detach"`` leaves it to them, ``"force"`` takes it away, and they read zeros."""
+        ``"detach"`` leaves it to them, ``"force"`` takes it away, and they read zeros.
+
+        It does not flush.  After an error nothing has changed, and it may be tried again.
+        """
         if views not in ("refuse", "detach", "force"):
             raise ValueError(f"views: expected 'refuse', 'detach' or 'force', found {views!r}")
         region = self.region
@@ -702,6 +722,8 @@ class Mapping(MappedBytes):
             )
         if views == "force" or (region.viewed and not region.views):
             region.empty()  # a pointer that somebody kept without a view then reads zeros
+        elif not region.views:
+            region.unmap()
         self._unbind()
         self._backing = None
 
@@ -741,16 +763,15 @@ class Mapping(MappedBytes):
         ticket = ticket_for(behind.fd, os.O_RDWR if writable else os.O_RDONLY)
         found = os.fstat(behind.fd)
         region = self._entered()
-        length = None if self._to_end else region.length
-        facts = (self._access, region.offset, length, self._max_size, region.page)
+        length = None if self._wanted is None else region.length
+        facts = (self._access, region.offset, length, self._max_size)
         return _receive, (type(self), ticket, (found.st_dev, found.st_ino), behind.name, facts)
 
     def send_fd(self, sock: socket.socket) -> None:
         """Over a Unix socket, for ``Mapping.recv_fd``."""
         region = self._entered()
         behind = self._sendable()
-        most = self._max_size or 0
-        message = _Message(_MAGIC, region.offset, region.length, most, region.page)
+        message = _Message(_MAGIC, region.offset, region.length, self._max_size or 0)
         send_descriptor(sock, _WIRE.pack(*message), behind.fd)
 
     @classmethod
@@ -762,6 +783,8 @@ class Mapping(MappedBytes):
             sent = _Message(*_WIRE.unpack(message))
             if sent.magic != _MAGIC:
                 raise LayoutError(f"expected a mapping from send_fd, found {sent.magic!r}")
+            if max(sent.offset, sent.length, sent.max_size) > _MOST:
+                raise LayoutError(f"expected sizes up to {_MOST}, found {sent[1:]}")
             found = seals_of(fd)
             if seals & ~found:
                 raise LayoutError(f"expected a memfd sealed with {seals!r}, found {found!r}")
@@ -775,11 +798,12 @@ class Mapping(MappedBytes):
         finally:
             os.close(fd)
         most = max(sent.max_size, sent.length) if sent.max_size else None
-        return cls._over(behind, access, sent.offset, sent.length, most, sent.page)
+        return cls._over(behind, access, sent.offset, sent.length, most)
 
 
 _MAGIC = b"shmipcmp"
-_WIRE = struct.Struct("=8sQQQQ")
+_MOST = 1 << 46  # a process has no more addresses
+_WIRE = struct.Struct("=8sQQQ")
 
 
 class _Message(NamedTuple):
@@ -787,7 +811,6 @@ class _Message(NamedTuple):
     offset: int
     length: int
     max_size: int
-    page: int
 
 
 def _receive(
@@ -795,7 +818,7 @@ def _receive(
     ticket: Any,
     identity: tuple[int, int],
     name: str | None,
-    facts: tuple[Access, int, int | None, int | None, int],
+    facts: tuple[Access, int, int | None, int | None],
 ) -> Mapping:
     fd = ticket.detach()
     try:
@@ -828,13 +851,37 @@ def _page_sizes(huge_pages: str | None) -> list[int]:
     return [PAGE_SIZE] if huge is None else [huge, PAGE_SIZE]
 
 
-def _explain_huge_pages(error: OSError, page: int, huge_pages: str | None) -> None:
-    """Returns if the next size of page is to be tried, else raises."""
-    if page == PAGE_SIZE or error.errno not in (errno.ENOMEM, errno.ENOSPC, errno.ENOSYS):
-        raise error
-    if huge_pages == "require":
-        message = f"expected free huge pages of {page} bytes, found too few: see vm.nr_hugepages"
-        raise OSError(errno.ENOMEM, message) from None
+def _lacks_huge_pages(error: OSError, page: int) -> bool:
+    return page > PAGE_SIZE and error.errno in (errno.ENOMEM, errno.ENOSPC, errno.ENOSYS)
+
+
+def _no_huge_pages(page: int) -> OSError:
+    message = f"expected free huge pages of {page} bytes, found too few: see vm.nr_hugepages"
+    return OSError(errno.ENOMEM, message)
+
+
+def _room_for(region: Region, count: int) -> int:
+    """Addresses for a region that moves.  Where a pointer may be out the old ones stay taken, so
+    twice as many each time keep that from happening often."""
+    return max(count, 2 * region.reserve) if region.viewed else count
+
+
+_changes = threading.RLock()
+
+
+def _one_change_at_a_time() -> contextlib.AbstractContextManager[Any]:
+    """What makes a mapping longer or shorter looks at the file first."""
+    return _changes
+
+
+def _start_alone() -> None:
+    """In a child of fork."""
+    global _changes
+    _changes = threading.RLock()
+    binding.forget_threads()
+
+
+os.register_at_fork(after_in_child=_start_alone)
 
 
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
@@ -854,6 +901,18 @@ def seals_of(fd: int) -> Seal:
         return Seal(fcntl.fcntl(fd, _F_GET_SEALS))
     except OSError:
         return Seal(0)
+
+
+def _page_of(fd: int) -> int:
+    """A memfd may be of huge pages."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, _F_GET_SEALS)
+    except OSError:
+        return PAGE_SIZE
+    size = os.fstatvfs(fd).f_bsize
+    return size if size == huge_page_size() else PAGE_SIZE
 
 
 def _cannot_shrink(behind: Backing, end: int) -> bool:
@@ -890,17 +949,9 @@ class Reader(binding.ReaderCore):
             self.idle.wait()
         self._unbind()
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        try:
-            len(self)
-        except ClosedError:
-            return True
-        return False
-
     def raw(self) -> io.RawIOBase:
         """The same as a file, for ``io.BufferedReader`` and for libraries that take files."""
+        len(self)  # closed?
         return _RawReader(self)
 
     def __enter__(self) -> Self:

@@ -27,7 +27,7 @@ from shmipc._native.core cimport *
 
 from shmipc.errors import (
     BrokenError, BusyError, ClosedError, CorruptError, Empty, Full, LayoutError,
-    NameGone, ShutDown,
+    MappingFault, NameGone, ShutDown,
 )
 
 KIND_SEGMENT = SHM_KIND_SEGMENT

@@ -230,7 +230,7 @@ cdef extern from "region.h" nogil:
     int shm_region_resize(shm_region *, size_t)
     int shm_region_remap(shm_region *, size_t)
     int shm_region_empty(shm_region *)
-    void shm_region_unmap(shm_region *)
+    int shm_region_unmap(shm_region *)
     shm_pages shm_region_pages(const shm_region *, size_t, size_t, c_bool)
     int shm_region_protect(shm_region *, shm_pages, int)
     int shm_region_read(const shm_region *, void *, size_t, size_t, size_t *)

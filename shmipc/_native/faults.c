@@ -35,7 +35,7 @@ static bool add_block(void)
     return true;
 }
 
-struct shm_watch *shm_watch_add(uintptr_t base, size_t page, int protection)
+struct shm_watch *shm_watch_add(uintptr_t base, size_t reserve, size_t page, int protection)
 {
     if (!free_watches && !add_block())
         return NULL;
@@ -45,11 +45,17 @@ struct shm_watch *shm_watch_add(uintptr_t base, size_t page, int protection)
     store_relaxed(&watch->page, page);
     store_relaxed(&watch->protection, (uint32_t)protection);
     store_relaxed(&watch->end, base);
+    store_relaxed(&watch->limit, base + reserve);
     store_release(&watch->base, base);
     return watch;
 }
 
 void shm_watch_move_end(struct shm_watch *watch, uintptr_t end) { store_release(&watch->end, end); }
+
+void shm_watch_move_base(struct shm_watch *watch, uintptr_t base)
+{
+    store_release(&watch->base, base);
+}
 
 void shm_watch_protect(struct shm_watch *watch, int protection)
 {
@@ -72,7 +78,7 @@ static struct shm_watch *find_watch(uintptr_t address)
         for (int i = 0; i < BLOCK; i++) {
             struct shm_watch *watch = &block->watches[i];
             uint64_t base = load_acquire(&watch->base);
-            if (base && base <= address && address < load_acquire(&watch->end) &&
+            if (base && base <= address && address < load_acquire(&watch->limit) &&
                 load_acquire(&watch->base) == base)
                 return watch;
         }
@@ -97,6 +103,8 @@ static bool put_memory_under(uintptr_t address)
     struct shm_watch *watch = find_watch(address);
     if (!watch)
         return false;
+    if (address >= load_acquire(&watch->end))
+        return true; /* it has become shorter since, and zeros lie there already */
     uint64_t none = 0, mark = address - load_relaxed(&watch->base) + 1;
     uintptr_t page = address & ~(uintptr_t)(load_relaxed(&watch->page) - 1);
     compare_exchange(&watch->fault, &none, mark); /* edge F: before the zeros */

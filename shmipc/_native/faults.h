@@ -20,16 +20,20 @@
 
 struct shm_watch {
     shm_atomic64 base; /* 0: this watch is free */
-    shm_atomic64 end;
+    shm_atomic64 end;   /* of what lies there now */
+    shm_atomic64 limit; /* of the addresses that are ours */
     shm_atomic64 fault; /* 0, or 1 + the offset of the first fault */
     shm_atomic64 page;  /* bytes of one: only whole ones can be replaced */
     shm_atomic32 protection;
     struct shm_watch *next_free;
 };
 
-/* Ends where it begins. */
-struct shm_watch *shm_watch_add(uintptr_t base, size_t page, int protection);
+/* Over `reserve` bytes of addresses, of which none is in use yet. */
+struct shm_watch *shm_watch_add(uintptr_t base, size_t reserve, size_t page, int protection);
 void shm_watch_move_end(struct shm_watch *watch, uintptr_t end);
+
+/* Nothing is watched until it is moved back to its base: the addresses may be another's soon. */
+void shm_watch_move_base(struct shm_watch *watch, uintptr_t base);
 void shm_watch_protect(struct shm_watch *watch, int protection);
 void shm_watch_forget_fault(struct shm_watch *watch);
 void shm_watch_remove(struct shm_watch *watch);

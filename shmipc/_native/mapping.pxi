@@ -28,7 +28,11 @@ cdef extern from "<errno.h>":
     enum:
         EHWPOISON
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int)
+
 cdef enum:
+    A_WHILE = 50  # microseconds between two looks at what other threads do
     LONG_COPY = 1 << 16  # from here on other threads run meanwhile
 
 PROTECT_READ, PROTECT_WRITE, PROTECT_EXECUTE = PROT_READ, PROT_WRITE, PROT_EXEC
@@ -73,8 +77,22 @@ def unguard_faults():
     shm_unguard_faults()
 
 
+# In a child of fork the threads that were copying are not there any more.
+cdef uint32_t forks = 0
+
+
+def forget_threads():
+    """In a child of fork, before anything else."""
+    global forks
+    forks += 1
+
+
 cdef class Region:
-    """A range of memory: the exporter of every view on it, which keeps it mapped."""
+    """A range of memory: the exporter of every view on it, which keeps it mapped.
+
+    Long copies run without Python's lock.  Who takes memory away waits for them, or leaves it to
+    the last of them.
+    """
 
     cdef shm_region region
     cdef size_t start  # of the bytes, in the region: a file's offset need not be on a page
@@ -85,6 +103,12 @@ cdef class Region:
     cdef readonly bint viewed  # a pointer without a view may be out, as NumPy keeps them
     cdef readonly bint readable, writable
     cdef uint8_t nothing  # what an empty view points to
+    cdef Py_ssize_t copies  # under way without Python's lock
+    cdef uint32_t forks  # when they began
+    cdef bint changing  # nobody begins anything meanwhile
+    cdef bint doomed  # to be emptied by the last copy
+    cdef bint orphaned  # to be emptied by the last view
+    cdef bint gone  # given up by its handle: nothing is mapped into it any more
 
     def __init__(self, object file, int fd, uint64_t offset, size_t length, size_t reserve,
                  int protection, int flags, *, size_t page=0, size_t address=0,
@@ -118,14 +142,16 @@ cdef class Region:
     # What goes wrong.
 
     cdef int raise_fault(self, size_t at) except -1:
-        from shmipc.mapping import fault
-        raise fault(self.file, self.region.spec.offset + self.start + at)
+        name = None if self.file is None else self.file.name
+        raise MappingFault(name, self.region.spec.offset + self.start + at)
 
     cdef int raise_copy(self, int status, size_t at) except -1:
         cdef uint64_t offset
         if status == SHM_FAULT and shm_region_has_fault(&self.region, &offset):
             self.raise_fault(offset - self.start)
-        if status == SHM_FAULT and self.region.mixed:
+        offset = self.region.spec.offset + self.start + at
+        if status == SHM_FAULT and self.region.mixed and (
+                self.file is None or offset < <uint64_t>self.file.size()):
             raise PermissionError(EACCES, f"byte {at} is protected")
         if status == SHM_FAULT:
             self.raise_fault(at)
@@ -136,6 +162,58 @@ cdef class Region:
         if shm_region_has_fault(&self.region, &offset):
             self.raise_fault(offset - self.start)
         return 0
+
+    # Who copies, and who waits for that.
+
+    cdef inline void look_at_forks(self) noexcept:
+        if self.forks != forks:
+            self.forks = forks
+            self.copies = 0
+            self.changing = False
+
+    cdef int wait_for_change(self) except -1:
+        """Before bounds are looked at.  From there to a copy Python's lock is not given up."""
+        self.look_at_forks()
+        while self.changing:
+            with nogil:
+                usleep(A_WHILE)
+            PyErr_CheckSignals()
+            self.look_at_forks()
+        return 0
+
+    cdef void begin_copy(self) noexcept:
+        self.look_at_forks()
+        self.copies += 1
+
+    cdef int end_copy(self) except -1:
+        self.copies -= 1
+        if self.doomed and self.copies == 0:
+            self.empty()
+        return 0
+
+    cdef int begin_change(self) except -1:
+        """No copy is under way until end_change()."""
+        if self.gone:
+            raise_status(SHM_CLOSED)
+        self.look_at_forks()
+        if self.changing:
+            raise BufferError("another thread is changing it")
+        self.changing = True
+        try:
+            while self.copies:
+                with nogil:
+                    usleep(A_WHILE)
+                PyErr_CheckSignals()
+                self.look_at_forks()
+            if self.gone:
+                raise_status(SHM_CLOSED)
+        except BaseException:
+            self.changing = False
+            raise
+        return 0
+
+    cdef void end_change(self) noexcept:
+        self.changing = False
 
     # Copies.
 
@@ -148,8 +226,10 @@ cdef class Region:
         if length < LONG_COPY and shm_region_is_direct(&self.region):
             status = shm_region_read(&self.region, to, self.start + at, length, &done)
         else:
+            self.begin_copy()
             with nogil:
                 status = shm_region_read(&self.region, to, self.start + at, length, &done)
+            self.end_copy()
         if status != SHM_OK:
             self.raise_copy(status, at + done)
         return 0
@@ -162,11 +242,18 @@ cdef class Region:
         if length < LONG_COPY and shm_region_is_direct(&self.region):
             status = shm_region_write(&self.region, self.start + at, from_, length, &done)
         else:
+            self.begin_copy()
             with nogil:
                 status = shm_region_write(&self.region, self.start + at, from_, length, &done)
+            self.end_copy()
         if status != SHM_OK:
             self.raise_copy(status, at + done)
         return 0
+
+    cdef bint contains(self, const void *address) noexcept:
+        """Whether a copy from there could be one over itself."""
+        return (self.region.base != NULL and <const uint8_t *>address >= self.region.base
+                and <const uint8_t *>address < self.region.base + self.region.spec.reserve)
 
     cdef bytes bytes_at(self, size_t at, size_t length):
         cdef bytes data = PyBytes_FromStringAndSize(NULL, length)
@@ -183,10 +270,12 @@ cdef class Region:
             return 0 if size == 0 else -1
         search.offset, search.length = self.start + at, length
         search.what, search.size, search.last = what, size, last
+        self.begin_copy()
         with nogil:
             status = shm_region_find(&self.region, &search, &found)
+        self.end_copy()
         if status != SHM_OK:
-            self.raise_copy(status, at)
+            self.raise_copy(status, at + found)
         return -1 if found > length else <Py_ssize_t>(at + found)
 
     # Views.
@@ -210,6 +299,8 @@ cdef class Region:
     def __releasebuffer__(self, Py_buffer *view):
         self.views -= 1
         self.writable_views -= not view.readonly
+        if self.orphaned and self.views == 0:
+            self.empty()
 
     # The range, for the Python half; offsets and lengths have been checked.
 
@@ -229,26 +320,58 @@ cdef class Region:
     def mixed(self):
         return self.region.mixed
 
+    @property
+    def reserve(self):
+        """Bytes that it can have in place."""
+        return self.region.spec.reserve - self.start if self.region.spec.reserve else 0
+
+    @property
+    def faulty(self):
+        """Whether the guard had to put zeros into it."""
+        cdef uint64_t offset
+        return bool(shm_region_has_fault(&self.region, &offset))
+
     def resize(self, size_t length):
         """In place, up to the reserve."""
-        if shm_region_resize(&self.region, self.start + length if length else 0) != SHM_OK:
-            raise_status(SHM_E_OS)
-        self.length = length
+        self.begin_change()
+        try:
+            if shm_region_resize(&self.region, self.start + length if length else 0) != SHM_OK:
+                raise_status(SHM_E_OS)
+            self.length = length
+        finally:
+            self.end_change()
 
     def remap(self, size_t length):
         """From the file once more; faults are forgotten."""
-        if self.region.base == NULL:
-            return
-        if shm_region_remap(&self.region, self.start + length if length else 0) != SHM_OK:
-            raise_status(SHM_E_OS)
-        self.length = length
+        self.begin_change()
+        try:
+            if shm_region_remap(&self.region, self.start + length if length else 0) != SHM_OK:
+                raise_status(SHM_E_OS)
+            self.length = length
+        finally:
+            self.end_change()
+
+    def fill(self, bytes data not None):
+        """For a new one that nobody else knows."""
+        self.write(0, PyBytes_AS_STRING(data), min(len(data), self.length))
 
     def empty(self):
-        """Zeros instead of it; the addresses stay taken."""
-        if self.region.base != NULL and self.attachment is None:
+        """Zeros instead of it, as soon as nobody copies; the addresses stay taken."""
+        self.look_at_forks()
+        self.gone = True
+        self.doomed = self.copies > 0
+        if self.region.base != NULL and self.attachment is None and not self.doomed:
             if shm_region_empty(&self.region) != SHM_OK:
                 raise_status(SHM_E_OS)
             self.file = None
+
+    def unmap(self):
+        """For one that nobody can point into: the addresses go, too, as soon as nobody copies.
+        OSError, and nothing has changed, if the system has no mapping left to split one with."""
+        self.look_at_forks()
+        if self.copies == 0 and shm_region_unmap(&self.region) != SHM_OK:
+            raise_status(SHM_E_OS)
+        self.gone = True
 
     def protect(self, size_t at, size_t length, int protection):
         cdef shm_pages pages
@@ -292,12 +415,16 @@ cdef class Region:
         self.ask(unlock_pages, at, length, 0, False)
 
     def prefault(self, size_t at, size_t length, bint write):
+        cdef size_t page
+        cdef uint8_t byte
         try:
             self.ask(madvise, at, length, MADV_POPULATE_WRITE if write else MADV_POPULATE_READ,
                      False)
         except OSError as error:
             if error.errno not in (EFAULT, EHWPOISON):
                 raise
+            for page in range(at, at + length, shm_page_size()):
+                self.read(&byte, page, 1)  # raises for the page that it is
             self.raise_fault(at)
 
     def resident(self, size_t at, size_t length):
@@ -353,20 +480,33 @@ cdef class MappingCore:
     cdef object __weakref__
 
     def _bind(self, Region region not None):
-        """From now on this region; the one before keeps its addresses if somebody may know them."""
+        self.region = region
+
+    cdef int retire(self) except -1:
+        """The region keeps its addresses if somebody may know them."""
         if self.region is not None and self.region.viewed:
             self.retired = (self.retired, self.region)
-        self.region = region
+            self.region.orphaned = True
+        return 0
+
+    def _exchange(self, Region old not None, Region new not None):
+        """Another region instead of the one that this was decided for."""
+        if self.region is not old:
+            raise ClosedError("this handle was closed, or changed, by another thread meanwhile")
+        self.retire()
+        self.region = new
 
     def _unbind(self):
         """Closed; True, because nothing of the core's is under way."""
-        if self.region is not None and self.region.viewed:
-            self.retired = (self.retired, self.region)
+        self.retire()
         self.region = None
         return True
 
     cdef inline Region enter(self):
         cdef Region region = self.region
+        while region is not None and region.changing:
+            region.wait_for_change()
+            region = self.region
         if region is None:
             raise_status(SHM_CLOSED)
         if region.attachment is not None and shm_me(&region.attachment.segment) == 0:
@@ -454,6 +594,8 @@ cdef class MappingCore:
         cdef Py_ssize_t start, stop, step, count, i
         cdef Region region
         cdef Py_buffer source
+        cdef const char *data
+        cdef bytes own
         PySlice_Unpack(key, &start, &stop, &step)
         PyObject_GetBuffer(value, &source, PyBUF_SIMPLE)
         try:
@@ -461,11 +603,15 @@ cdef class MappingCore:
             count = PySlice_AdjustIndices(region.length, &start, &stop, step)
             if count != source.len:
                 raise IndexError(f"expected {count} bytes for the slice, found {source.len}")
+            data = <const char *>source.buf
+            if region.contains(data):
+                own = PyBytes_FromStringAndSize(data, count)
+                data = PyBytes_AS_STRING(own)
             if step == 1:
-                region.write(start, source.buf, count)
+                region.write(start, data, count)
             else:
                 for i in range(count):
-                    region.write(start + i * step, <const char *>source.buf + i, 1)
+                    region.write(start + i * step, data + i, 1)
         finally:
             PyBuffer_Release(&source)
         return 0
@@ -477,6 +623,9 @@ cdef class MappingCore:
             self.set_byte(PyNumber_AsSsize_t(key, IndexError), value)
         else:
             raise TypeError(f"indices: expected int or slice, found {type(key).__name__}")
+
+    def __delitem__(self, key):
+        raise TypeError("the bytes of a mapping cannot be deleted")
 
     def __iter__(self):
         cdef Py_ssize_t i = 0
@@ -562,6 +711,7 @@ cdef class MappingCore:
     def write(self, data):
         cdef Py_buffer source
         cdef Region region
+        cdef bytes own
         PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
         try:
             region = self.enter_to_write()
@@ -569,7 +719,11 @@ cdef class MappingCore:
                 raise ValueError(f"data out of range: expected at most "
                                  f"{max(region.length - self.position, 0)} bytes, "
                                  f"found {source.len}")
-            region.write(self.position, source.buf, source.len)
+            if region.contains(source.buf):
+                own = PyBytes_FromStringAndSize(<const char *>source.buf, source.len)
+                region.write(self.position, PyBytes_AS_STRING(own), source.len)
+            else:
+                region.write(self.position, source.buf, source.len)
             self.position += source.len
             return source.len
         finally:
@@ -634,16 +788,22 @@ cdef class ReaderCore:
     """Reads by copies alone, from any number of threads; never gives a view out."""
 
     cdef Region region
+    cdef uint32_t forks
     cdef readonly Py_ssize_t inside
     cdef public object idle  # set by the last reader to leave a closed one
     cdef bint shut
     cdef object __weakref__
+
+    @property
+    def closed(self):
+        return self.shut
 
     def _bind(self, Region region not None):
         self.region = region
 
     def _shut(self):
         """No reader comes in any more; True while some are inside."""
+        self.look_at_forks()
         self.shut = True
         return self.inside > 0
 
@@ -651,14 +811,25 @@ cdef class ReaderCore:
         self.region = None
 
     cdef Region enter(self):
-        if self.shut or self.region is None:
+        cdef Region region = self.region
+        if region is not None and not self.shut:
+            if region.faulty and not region.changing:
+                region.remap(region.length)  # what is gone now may be there again
+            region.wait_for_change()
+        if self.shut or region is None:
             raise_status(SHM_CLOSED)
-        return self.region
+        return region
 
     def __len__(self):
         return self.enter().length
 
+    cdef inline void look_at_forks(self) noexcept:
+        if self.forks != forks:
+            self.forks = forks
+            self.inside = 0
+
     cdef int copy(self, Region region, void *to, size_t at, size_t length) except -1:
+        self.look_at_forks()
         self.inside += 1
         try:
             return region.read(to, at, length)

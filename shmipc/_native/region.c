@@ -108,7 +108,8 @@ static int watch(struct shm_region *region)
 {
     if (region->spec.stable)
         return SHM_OK;
-    region->watch = shm_watch_add((uintptr_t)region->base, region->spec.page,
+    region->watch = shm_watch_add((uintptr_t)region->base,
+                                  whole_pages(region, region->spec.reserve), region->spec.page,
                                   region->spec.protection);
     if (!region->watch)
         return SHM_E_OS;
@@ -168,8 +169,21 @@ static void set_length(struct shm_region *region, size_t length)
     region->spec.length = length;
 }
 
+/* What a file's end does for the rest of its last page: nobody finds there what was before. */
+static void forget_bytes(struct shm_region *region, size_t from, size_t to)
+{
+    size_t page = whole_pages(region, from);
+    if (page < to) /* shared memory gives the pages back, for all who share it */
+        madvise(region->base + page, whole_pages(region, to) - page, MADV_REMOVE);
+    memset(region->base + from, 0, (page < to ? page : to) - from);
+}
+
 int shm_region_resize(struct shm_region *region, size_t length)
 {
+    if (!region->base)
+        return SHM_OK;
+    if (region->spec.fd < 0 && length < region->spec.length && !region->mixed)
+        forget_bytes(region, length, region->spec.length);
     size_t before = whole_pages(region, region->spec.length);
     size_t after = whole_pages(region, length);
     bool whole = region->spec.fd < 0 && (region->spec.flags & MAP_SHARED);
@@ -184,6 +198,8 @@ int shm_region_resize(struct shm_region *region, size_t length)
 
 int shm_region_remap(struct shm_region *region, size_t length)
 {
+    if (!region->base)
+        return SHM_OK;
     size_t before = whole_pages(region, region->spec.length);
     size_t after = whole_pages(region, length);
     int status = put_object(region, 0, after);
@@ -210,17 +226,25 @@ int shm_region_empty(struct shm_region *region)
     return SHM_OK;
 }
 
-void shm_region_unmap(struct shm_region *region)
+int shm_region_unmap(struct shm_region *region)
 {
     if (!region->base)
-        return;
+        return SHM_OK;
+    uintptr_t base = (uintptr_t)region->base;
+    if (region->watch)
+        shm_watch_move_base(region->watch, 0);
+    if (region->owned && munmap(region->base, whole_pages(region, region->spec.reserve)) != 0) {
+        if (region->watch)
+            shm_watch_move_base(region->watch, base);
+        return SHM_E_OS;
+    }
     if (region->watch)
         shm_watch_remove(region->watch);
-    region->watch = NULL;
-    count(region, region->spec.length, 0);
     if (region->owned)
-        munmap(region->base, whole_pages(region, region->spec.reserve));
+        count(region, region->spec.length, 0);
+    region->watch = NULL;
     region->base = NULL;
+    return SHM_OK;
 }
 
 struct shm_pages shm_region_pages(const struct shm_region *region, size_t offset, size_t length,

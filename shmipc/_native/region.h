@@ -56,7 +56,8 @@ int shm_region_remap(struct shm_region *region, size_t length);
 /* Zeros instead of what was there; the addresses stay ours. */
 int shm_region_empty(struct shm_region *region);
 
-void shm_region_unmap(struct shm_region *region);
+/* SHM_E_OS, and nothing has changed, when the system has no mapping left to split one with. */
+int shm_region_unmap(struct shm_region *region);
 
 /* The whole pages that `length` bytes at `offset` touch, or with `inward` those they fill. */
 struct shm_pages {
@@ -77,7 +78,7 @@ int shm_region_write(const struct shm_region *region, size_t offset, const void 
                      size_t length, size_t *done);
 
 /* Where `size` bytes stand among `length` at `offset`: the first place, or the last, counted from
- * `offset`; more than `length` if nowhere. */
+ * `offset`; more than `length` if nowhere.  With SHM_FAULT, where the memory is gone. */
 struct shm_search {
     size_t offset, length;
     const void *what;

@@ -83,7 +83,10 @@ static int kernel_copy(uint8_t *to, const uint8_t *from, size_t length, bool wri
 int shm_region_read(const struct shm_region *region, void *to, size_t offset, size_t length,
                     size_t *done)
 {
+    uint64_t fault;
     *done = 0;
+    if (shm_region_has_fault(region, &fault))
+        return SHM_FAULT;
     if (shm_region_is_direct(region))
         return plain_copy(region, to, region->base + offset, length, done);
     if (region->spec.file_reads && (region->spec.protection & PROT_READ) && !region->mixed)
@@ -94,7 +97,10 @@ int shm_region_read(const struct shm_region *region, void *to, size_t offset, si
 int shm_region_write(const struct shm_region *region, size_t offset, const void *from,
                      size_t length, size_t *done)
 {
+    uint64_t fault;
     *done = 0;
+    if (shm_region_has_fault(region, &fault))
+        return SHM_FAULT;
     if ((region->spec.protection & PROT_WRITE) && shm_region_is_direct(region))
         return plain_copy(region, region->base + offset, from, length, done);
     return kernel_copy(region->base + offset, from, length, true, done);

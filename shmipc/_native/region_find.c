@@ -44,8 +44,12 @@ static int find_in_copies(const struct shm_region *region, const struct shm_sear
         size_t size = end - begin < room ? end - begin : room;
         size_t from = search->last ? end - size : begin;
         int status = shm_region_read(region, window, search->offset + from, size, &done);
-        if (status != SHM_OK)
-            return status;
+        if (status != SHM_OK) { /* what stands before the gap is found all the same */
+            const uint8_t *early =
+                search->last ? NULL : find_first(window, done, search->what, search->size);
+            *found = early ? from + (size_t)(early - window) : from + done;
+            return early ? SHM_OK : status;
+        }
         const uint8_t *at = (search->last ? find_last : find_first)(window, size, search->what,
                                                                    search->size);
         if (at || size == end - begin) {
