@@ -19,8 +19,9 @@ from shmipc.errors import (
     ShutDown,
 )
 from shmipc.lock import Lock, RLock, SemaphoreLock
-from shmipc.mapping import Mapping, Reader, guard_faults, unguard_faults
+from shmipc.mapping import Mapping, guard_faults, unguard_faults
 from shmipc.queue import JoinableQueue, Queue, SimpleQueue
+from shmipc.reader import Reader
 from shmipc.ring import Ring, RingStats, Waits
 from shmipc.segment import Participant, Segment
 

@@ -1,28 +1,38 @@
 """Files and memory as bytes: what ``mmap.mmap`` does, without its sharp edges.
 
-`Mapping` maps what is there, `Reader` reads it without ever giving a view out, and `MappedBytes` is
-what everything with bytes of its own shares, a `Segment` too.
+`Mapping` maps what is there; `MappedBytes` is what everything with bytes of its own shares, a
+`Segment` too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import mmap
 import os
 import resource
 import socket
-import stat
 import struct
 import threading
-import weakref
-from collections.abc import Callable
-from enum import IntEnum, IntFlag
-from typing import IO, Any, Literal, NamedTuple, Self
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, Self
 
 from shmipc._native import binding
 from shmipc._native.binding import Region
+from shmipc.backing import (
+    Backing,
+    File,
+    Seal,
+    add_seals,
+    cannot_shrink,
+    check_file,
+    link_of,
+    opened,
+    page_of,
+    reads_alike,
+    seals_of,
+    share_backing,
+)
 from shmipc.descriptors import receive_descriptor, send_descriptor, ticket_for
 from shmipc.errors import BrokenError, ClosedError, LayoutError, MappingFault, MappingLimitError
 from shmipc.memory import (
@@ -40,7 +50,6 @@ __all__ = [
     "Advice",
     "Flush",
     "Mapping",
-    "Reader",
     "Residency",
     "Seal",
     "active_bytes",
@@ -55,7 +64,6 @@ GRANULARITY = mmap.ALLOCATIONGRANULARITY
 
 Access = Literal["r", "rw", "copy", "rx", "rwx", "none"]
 HugePages = Literal["try", "require"]
-File = str | bytes | os.PathLike[Any] | int | IO[Any]
 
 Advice = IntEnum("Advice", binding.advice_numbers(), module=__name__)  # type: ignore[misc]
 Advice.__doc__ = "What ``madvise`` of this system takes, without the ``MADV_``."
@@ -69,17 +77,6 @@ class Flush(IntEnum):
     SYNC = 4
     ASYNC = 1
     INVALIDATE = 2
-
-
-class Seal(IntFlag):
-    """What can no longer be done to a memfd, by anybody: see fcntl(2), F_ADD_SEALS."""
-
-    SEAL = 1
-    SHRINK = 2
-    GROW = 4
-    WRITE = 8
-    FUTURE_WRITE = 16
-    EXEC = 32
 
 
 class Residency(NamedTuple):
@@ -123,82 +120,6 @@ def guard_faults() -> None:
 def unguard_faults() -> None:
     """Takes the handler away again; under another one it stays, and passes everything on."""
     binding.unguard_faults()
-
-
-# --- what is behind a mapping -------------------------------------------------------------------
-
-
-class Backing:
-    """A file that is mapped: a descriptor, which it owns if it is told so, and a name to show."""
-
-    __slots__ = ("__weakref__", "fd", "name")
-
-    def __init__(self, fd: int, name: str | None, *, owned: bool = False) -> None:
-        self.fd = fd
-        self.name = name
-        if owned:
-            # Not by __del__, in which a weak reference still finds what is about to be closed.
-            weakref.finalize(self, os.close, fd).atexit = False
-
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
-
-
-_backings: weakref.WeakValueDictionary[tuple[Any, ...], Backing] = weakref.WeakValueDictionary()
-
-
-def _share_backing(fd: int, name: str | None, writable: bool) -> Backing:
-    """The one that this process has for the file already, so that ten thousand mappings of it hold
-    one descriptor; or a duplicate of ``fd``, which stays the caller's."""
-    found = os.fstat(fd)
-    key = (os.getpid(), found.st_dev, found.st_ino, writable, name)
-    known = _backings.get(key)
-    if known is None:
-        known = _backings[key] = Backing(os.dup(fd), name, owned=True)
-    return known
-
-
-@contextlib.contextmanager
-def _opened(file: File, writable: bool) -> Any:
-    """A descriptor for ``file`` and the name to show, for the time of the body."""
-    if isinstance(file, (str, bytes, os.PathLike)):
-        path = os.fspath(file)
-        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY)
-        try:
-            yield fd, os.path.abspath(os.fsdecode(path))
-        finally:
-            os.close(fd)
-        return
-    if isinstance(file, bool) or not (isinstance(file, int) or hasattr(file, "fileno")):
-        raise TypeError(f"file: expected a path, descriptor or file, found {type(file).__name__}")
-    if not isinstance(file, int) and hasattr(file, "flush") and not getattr(file, "closed", False):
-        file.flush()
-    fd = file if isinstance(file, int) else file.fileno()
-    shown = getattr(file, "name", None)
-    yield fd, os.path.abspath(shown) if isinstance(shown, str) else _link_of(fd)
-
-
-def _link_of(fd: int) -> str | None:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return None
-
-
-def _check_file(fd: int, shown: str | None, access: str) -> None:
-    import fcntl
-
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISCHR(found.st_mode):
-        raise ValueError(f"{shown}: expected a regular file, found mode {found.st_mode:o}")
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    mode = flags & os.O_ACCMODE
-    if mode == os.O_WRONLY or flags & getattr(os, "O_PATH", 0):
-        message = "expected a descriptor that may be read"
-        raise PermissionError(errno.EACCES, message, shown)
-    if access in ("rw", "rwx") and mode != os.O_RDWR:
-        message = f"access={access!r}: expected a file that may be written, found a read-only one"
-        raise PermissionError(errno.EACCES, message, shown)
 
 
 def _index(name: str, value: object, least: int = 0) -> int:
@@ -272,6 +193,8 @@ class MappedBytes(binding.MappingCore):
         except OSError as error:
             if error.errno not in (errno.ENOMEM, errno.EPERM, errno.EAGAIN):
                 raise
+            if mappings_are_used_up():
+                raise _explained(error) from None
             most = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
             message = f"expected at most RLIMIT_MEMLOCK = {most} locked bytes, found {count} more"
             raise OSError(error.errno, f"{message} ({error.strerror})") from None
@@ -451,11 +374,9 @@ class Mapping(MappedBytes):
         most = None if max_size is None else _index("max_size", max_size)
         if extend and (access not in ("rw", "rwx") or count is None):
             raise ValueError("extend: expected access='rw' and a length")
-        if most is not None and count is not None and most < count:
-            raise ValueError(f"max_size: expected at least {count}, found {most}")
-        with _opened(file, access in ("rw", "rwx")) as (fd, shown):
-            _check_file(fd, shown, access)
-            behind = _share_backing(fd, shown, access in ("rw", "rwx"))
+        with opened(file, access in ("rw", "rwx")) as (fd, shown):
+            check_file(fd, shown, access)
+            behind = share_backing(fd, shown, access in ("rw", "rwx"))
         if extend and count is not None and start + count > behind.size():
             size = behind.size()
             commit_memory(behind.fd, start + count - size, str(shown), size)
@@ -478,10 +399,12 @@ class Mapping(MappedBytes):
                 f"{behind.name}: expected an offset and a length within its {size} bytes, "
                 f"found {offset} and {'the rest' if length is None else length}"
             )
+        if max_size is not None and max_size < count:
+            raise ValueError(f"max_size: expected at least {count}, found {max_size}")
         self = cls.__new__(cls)
         self._wanted, self._max_size, self._shared = length, max_size, access != "copy"
         most = max(count, max_size or 0)
-        self._map(behind, access, offset, count, most, _page_of(behind.fd), address)
+        self._map(behind, access, offset, count, most, page_of(behind.fd), address)
         return self
 
     def _map(
@@ -524,8 +447,8 @@ class Mapping(MappedBytes):
             flags,
             page=page,
             address=0 if address is None else address - offset % page,
-            stable=stable or (behind is not None and _cannot_shrink(behind, offset + length)),
-            file_reads=behind is not None and self._shared and _reads_alike(behind.fd),
+            stable=stable or (behind is not None and cannot_shrink(behind, offset + length)),
+            file_reads=behind is not None and self._shared and reads_alike(behind.fd),
         )
 
     def _commit(self, region: Region, start: int, length: int) -> None:
@@ -690,8 +613,6 @@ class Mapping(MappedBytes):
         left = max(size - region.offset, 0)
         count = left if self._wanted is None else min(left, self._wanted)
         before = region.length
-        if self._max_size is not None and count > self._max_size:
-            raise ValueError(f"expected a file within max_size={self._max_size}, found {count}")
         if region.views and count < before:
             raise BufferError(f"{before - count} bytes are gone under {region.views} views")
         if region.views and count > max(before, self._max_size or 0):
@@ -793,8 +714,8 @@ class Mapping(MappedBytes):
                 raise LayoutError(
                     f"expected {sent.offset + sent.length} bytes, found a file of {size}"
                 )
-            _check_file(fd, _link_of(fd), access)
-            behind = _share_backing(fd, _link_of(fd), access in ("rw", "rwx"))
+            check_file(fd, link_of(fd), access)
+            behind = share_backing(fd, link_of(fd), access in ("rw", "rwx"))
         finally:
             os.close(fd)
         most = max(sent.max_size, sent.length) if sent.max_size else None
@@ -825,7 +746,7 @@ def _receive(
         found = os.fstat(fd)
         if (found.st_dev, found.st_ino) != identity:
             raise BrokenError("the Mapping sent is gone: its descriptor is another's")
-        behind = _share_backing(fd, name, facts[0] in ("rw", "rwx"))
+        behind = share_backing(fd, name, facts[0] in ("rw", "rwx"))
     finally:
         os.close(fd)
     return cls._over(behind, *facts)
@@ -882,115 +803,3 @@ def _start_alone() -> None:
 
 
 os.register_at_fork(after_in_child=_start_alone)
-
-
-_F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
-
-
-def add_seals(fd: int, seals: Seal) -> None:
-    import fcntl
-
-    fcntl.fcntl(fd, _F_ADD_SEALS, int(seals))
-
-
-def seals_of(fd: int) -> Seal:
-    """None for what is no memfd."""
-    import fcntl
-
-    try:
-        return Seal(fcntl.fcntl(fd, _F_GET_SEALS))
-    except OSError:
-        return Seal(0)
-
-
-def _page_of(fd: int) -> int:
-    """A memfd may be of huge pages."""
-    import fcntl
-
-    try:
-        fcntl.fcntl(fd, _F_GET_SEALS)
-    except OSError:
-        return PAGE_SIZE
-    size = os.fstatvfs(fd).f_bsize
-    return size if size == huge_page_size() else PAGE_SIZE
-
-
-def _cannot_shrink(behind: Backing, end: int) -> bool:
-    return Seal.SHRINK in seals_of(behind.fd) and end <= behind.size()
-
-
-def _reads_alike(fd: int) -> bool:
-    """Whether pread shows what the mapping shows: not where it goes past the page cache."""
-    import fcntl
-
-    is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-    return is_file and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
-
-
-# --- the safe reader ----------------------------------------------------------------------------
-
-
-class Reader(binding.ReaderCore):
-    """A file to be read at any place by any number of threads, with no sharp edge: it never gives a
-    view out, an I/O error or a truncated file is `MappingFault`, and ``close()`` waits for those
-    who are reading."""
-
-    def __init__(self, file: File, *, offset: int = 0, length: int | None = None) -> None:
-        mapping = Mapping.open(file, "r", offset=offset, length=length)
-        self.name = mapping.name
-        assert mapping.region is not None
-        self._bind(mapping.region)
-
-    def close(self) -> None:
-        """No read begins any more; waits for those under way."""
-        if self.idle is None:
-            self.idle = threading.Event()
-        if self._shut():
-            self.idle.wait()
-        self._unbind()
-
-    def raw(self) -> io.RawIOBase:
-        """The same as a file, for ``io.BufferedReader`` and for libraries that take files."""
-        len(self)  # closed?
-        return _RawReader(self)
-
-    def __enter__(self) -> Self:
-        len(self)
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
-
-
-class _RawReader(io.RawIOBase):
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._position = 0
-        self.name = reader.name
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        count = self._reader.readinto_at(buffer, self._position)
-        self._position += count
-        return count
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        bases: dict[int, Callable[[], int]] = {
-            io.SEEK_SET: lambda: 0,
-            io.SEEK_CUR: lambda: self._position,
-            io.SEEK_END: lambda: len(self._reader),
-        }
-        if whence not in bases:
-            raise ValueError(f"whence: expected 0, 1 or 2, found {whence}")
-        position = bases[whence]() + offset
-        if position < 0:
-            raise ValueError(f"seek: expected a position of at least 0, found {position}")
-        self._position = position
-        return position

@@ -21,8 +21,8 @@ from typing import Self
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
+from shmipc.backing import Seal, add_seals
 from shmipc.errors import LayoutError, NameGone
-from shmipc.mapping import Seal, add_seals
 from shmipc.memory import commit_memory
 from shmipc.names import Draft, Name, check_private, named_in_errors, path_of
 

@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
+from shmipc.backing import Backing, Seal, seals_of
 from shmipc.descriptors import ticket_for
 from shmipc.errors import BrokenError, BusyError, ClosedError, LayoutError
-from shmipc.mapping import Backing, MappedBytes, Seal, seals_of
+from shmipc.mapping import MappedBytes
 from shmipc.membership import (
     ATTEMPTS,
     Membership,

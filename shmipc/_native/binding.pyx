@@ -114,6 +114,7 @@ cdef int raise_status(int status) except -1:
 
 
 include "attachment.pxi"
+include "region.pxi"
 include "mapping.pxi"
 include "lock.pxi"
 include "ring.pxi"

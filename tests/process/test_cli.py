@@ -48,8 +48,9 @@ def folder(tmp_path: Path) -> Path:
 def started_by(method: str) -> str:
     """A program that is the `shmipc` command with a start method of multiprocessing's."""
     return (
-        "import multiprocessing, sys\n"
+        "import multiprocessing, signal, sys\n"
         "from shmipc.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
         f"multiprocessing.set_start_method({method!r})\n"
         "sys.exit(main(sys.argv[1:]))"
     )

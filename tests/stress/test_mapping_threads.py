@@ -392,6 +392,7 @@ def test_views_outlive_their_mapping_in_many_threads(tmp_path: Path) -> None:
             assert is_right(bytes(view[PAGE : 3 * PAGE]), PAGE)
             view.release()
 
+    content_file(tmp_path)  # before several threads make it
     for result in [in_thread(lambda k=k: keep(k)) for k in KINDS]:
         result()
     assert (active_count(), active_bytes()) == (0, 0)

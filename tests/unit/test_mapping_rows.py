@@ -1917,6 +1917,20 @@ def test_many_mappings(tmp_path: Path) -> None:
         assert m[:] == content
     del room
 
+    script = f"""
+import shmipc
+many = []
+try:
+    while True:
+        many.append(shmipc.Mapping.open({str(where)!r}))
+except shmipc.MappingLimitError:
+    many.clear()
+shmipc.Mapping.open({str(where)!r})[0]
+"""
+    if limit < 200_000:  # with no memory put by for the error
+        done = run_python("-c", script)
+        assert (done.returncode, done.stderr) == (0, "")
+
 
 def use_up_mappings(most: int = 1 << 30) -> mmap.mmap:
     """Memory that counts as so many mappings that there can be no other, or as `most`."""
