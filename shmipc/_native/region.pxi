@@ -190,24 +190,20 @@ cdef class Region:
 
     cdef int begin_change(self) except -1:
         """No copy is under way until end_change()."""
-        if self.gone:
-            raise_status(SHM_CLOSED)
-        self.look_at_forks()
-        if self.changing:
-            raise BufferError("another thread is changing it")
-        self.changing = True
-        try:
-            while self.copies:
-                with nogil:
-                    usleep(A_WHILE)
-                PyErr_CheckSignals()
-                self.look_at_forks()
+        while True:
+            self.look_at_forks()
             if self.gone:
                 raise_status(SHM_CLOSED)
-        except BaseException:
-            self.changing = False
-            raise
-        return 0
+            if self.changing:
+                raise BufferError("another thread is changing it")
+            if self.copies == 0:
+                self.changing = True
+                return 0
+            self.changing = True  # no copy begins while we wait for those under way
+            with nogil:
+                usleep(A_WHILE)
+            self.changing = False  # a signal's handler may use the mapping
+            PyErr_CheckSignals()
 
     cdef void end_change(self) noexcept:
         self.changing = False
