@@ -210,12 +210,21 @@ cdef class Region:
 
     # Copies.
 
+    cdef inline int check_range(self, size_t at, size_t length) except -1:
+        """Again for each step of a call that takes several: others may run in between."""
+        if self.gone:
+            raise_status(SHM_CLOSED)
+        if at + length > <size_t>self.length:
+            raise IndexError("the mapping has become shorter meanwhile")
+        return 0
+
     cdef int read(self, void *to, size_t at, size_t length) except -1:
         """Other threads run meanwhile where it is long, or may have to wait for a disk."""
         cdef size_t done = 0
         cdef int status
         if length == 0:
             return 0
+        self.check_range(at, length)
         if length < LONG_COPY and shm_region_is_direct(&self.region):
             status = shm_region_read(&self.region, to, self.start + at, length, &done)
         else:
@@ -232,6 +241,7 @@ cdef class Region:
         cdef int status
         if length == 0:
             return 0
+        self.check_range(at, length)
         if length < LONG_COPY and shm_region_is_direct(&self.region):
             status = shm_region_write(&self.region, self.start + at, from_, length, &done)
         else:
