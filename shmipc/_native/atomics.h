@@ -9,6 +9,10 @@
  *   D  the reading of bytes   before FREE or the head   ->  before writing over them     ring.h
  *   E  the horizon's move     before writing over loans ->  after reading one            ring_loans.c
  *   F  a fault's mark         before zeros are put there->  after reading them           faults.h
+ *   G  work done before a signal (set, post, notify, ->  after the load that sees it     flag.h
+ *      arrive, store of a number)
+ *   H  a reader enters, fence, looks for a writer   against   the writer's word, fence, looks for
+ *      readers: one of the two sees the other                                           rwlock.h
  * docs/guarantees.md says what of it is promised to users. */
 #ifndef SHMIPC_ATOMICS_H
 #define SHMIPC_ATOMICS_H
@@ -33,6 +37,8 @@ _Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2,
 
 /* Full exchanges: taking, giving back, and claiming a word. */
 #define exchange(word, value) atomic_exchange_explicit((word), (value), memory_order_acq_rel)
+#define fetch_add(word, value) atomic_fetch_add_explicit((word), (value), memory_order_acq_rel)
+#define fetch_sub(word, value) atomic_fetch_sub_explicit((word), (value), memory_order_acq_rel)
 #define compare_exchange(word, expected, desired)                                              \
     atomic_compare_exchange_strong_explicit((word), (expected), (desired),                     \
                                             memory_order_acq_rel, memory_order_acquire)

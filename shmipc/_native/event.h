@@ -59,4 +59,16 @@ static inline void shm_event_notify(struct shm_event *event, uint32_t count,
         shm_event_wake(event, count, place);
 }
 
+/* Whether what a waiter waits for is there; `what` is the waiter's own. */
+typedef bool (*shm_ready)(const void *what);
+
+/* Spins as long as `patience` has it, then sleeps once at the most: SHM_OK when it is ready, or worth
+ * a look (it is then that the dead are found); else SHM_TIMED_OUT, SHM_INTERRUPTED, SHM_CLOSED.
+ * Takes nothing, so it may run without the interpreter's lock. */
+int shm_event_wait(struct shm_event *event, shm_ready ready, const void *what,
+                   struct shm_patience *patience, struct shm_wait *wait);
+
+/* The spinning alone, for at most `ns`. */
+bool shm_spin_until(shm_ready ready, const void *what, uint32_t ns);
+
 #endif

@@ -2,7 +2,7 @@
  *
  *   0            struct shm_header        the cold description, checksummed
  *   1024         struct shm_slot [slots]  the participants
- *   body_offset  the object's own words   a lock cell, or a ring's control block and its peers
+ *   body_offset  the object's own words   cells of 128 bytes, or a ring's control and its peers
  *   data_offset  data_size bytes          messages or the user's bytes; granule-aligned
  *
  * Rules: fixed-width types, offsets and never pointers; what two processes write at the same time
@@ -37,6 +37,16 @@ enum shm_kind {
     SHM_KIND_QUEUE,
     SHM_KIND_JOINABLE_QUEUE,
     SHM_KIND_SIMPLE_QUEUE,
+    SHM_KIND_SEMAPHORE,
+    SHM_KIND_BOUNDED_SEMAPHORE,
+    SHM_KIND_EVENT,
+    SHM_KIND_CONDITION,
+    SHM_KIND_BARRIER,
+    SHM_KIND_RWLOCK,
+    SHM_KIND_INT64,
+    SHM_KIND_UINT64,
+    SHM_KIND_CTYPES,
+    SHM_KIND_NDARRAY,
 };
 
 enum shm_header_flags { SHM_UNLINK_LAST = 1 };
@@ -106,14 +116,27 @@ _Static_assert(sizeof(struct shm_slot) == 128, "slot layout");
 /* A lock: free (0), or its owner's identity; the top bit says that somebody may sleep. */
 #define SHM_SLEEPERS 0x80000000u
 
+enum shm_lock_flags {
+    SHM_LOCK_RAISES = 1,  /* a dead owner's lock is nobody's until somebody recovers it */
+    SHM_LOCK_IS_LENT = 2, /* whoever took it may end and leave the release to another */
+};
+
 struct shm_lock {
     shm_atomic32 word;
-    uint32_t flags;
-    shm_atomic64 thread; /* RLock: which thread of the owner */
-    shm_atomic32 depth;  /* RLock: how often that thread has taken it */
+    uint32_t flags;       /* written once, before anybody else can see the lock */
+    shm_atomic64 holder;  /* pid << 32 | thread, as the kernel numbers them; 0 while it is free */
+    shm_atomic32 depth;   /* RLock: how often that thread has taken it */
     shm_atomic32 heir_of; /* the dead owner from whom it was inherited last */
-    shm_atomic64 since; /* stamped by who parks first: how long it has been held at least */
-    uint8_t reserved[SHM_HOT - 32];
+    shm_atomic64 since;   /* stamped by who parks first: how long it has been held at least */
+    shm_atomic64 dead_since; /* the `since` of that dead owner */
+
+    /* For people.  The first is written by the holder alone; the others where it is slow anyway. */
+    shm_atomic64 acquisitions;
+    shm_atomic64 contended; /* taken by who found it held at first */
+    shm_atomic64 parks;
+    shm_atomic64 deaths;
+    shm_atomic64 longest_wait; /* ns, of those who parked */
+    uint8_t reserved[SHM_HOT - 80];
 };
 
 _Static_assert(sizeof(struct shm_lock) == SHM_HOT, "lock layout");
@@ -125,6 +148,118 @@ struct shm_event {
 };
 
 _Static_assert(sizeof(struct shm_event) == SHM_HOT, "event layout");
+
+/* What each participant has of something, one word a slot: identity << 32 | count.  It counts only
+ * while `identity` is its slot's and lives, so that the dead drop out of every sum (law 9). */
+typedef shm_atomic64 shm_ledger;
+
+/* A Semaphore.  Its units are nobody's: the value is the truth. */
+struct shm_semaphore {
+    shm_atomic32 value;
+    uint8_t reserved[SHM_HOT - 4];
+    struct shm_event event;
+};
+
+_Static_assert(sizeof(struct shm_semaphore) == 2 * SHM_HOT, "semaphore layout");
+
+/* A BoundedSemaphore.  What is taken is the sum of the ledger; the value is what is left of the
+ * bound.  A ledger of as many words as there are slots follows. */
+struct shm_bounded {
+    struct shm_lock guard; /* of the ledger */
+    uint32_t bound;
+    shm_atomic32 slots_used; /* no slot from here on has ever taken any */
+    uint8_t reserved[SHM_HOT - 8];
+    struct shm_event event;
+};
+
+_Static_assert(sizeof(struct shm_bounded) == 3 * SHM_HOT, "bounded semaphore layout");
+
+/* An Event: bit 0 is the flag, above it stands how often it was set. */
+struct shm_flag {
+    shm_atomic32 word;
+    uint8_t reserved[SHM_HOT - 4];
+    struct shm_event event;
+};
+
+_Static_assert(sizeof(struct shm_flag) == 2 * SHM_HOT, "flag layout");
+
+/* One thread that waits for a condition.  It sleeps on the lower half of the word:
+ *     bits 0..1  state      bits 2..31  ticket: who came first      bits 32..63  identity */
+enum shm_waiter_state { SHM_NO_WAITER = 0, SHM_AWAKE = 1, SHM_ASLEEP = 2, SHM_NOTIFIED = 3 };
+
+struct shm_waiter {
+    shm_atomic64 word;
+    shm_atomic64 thread; /* for people, as a lock's holder */
+};
+
+#define SHM_WAITERS 512u
+
+struct shm_condition {
+    shm_atomic32 ticket;       /* the next one's */
+    shm_atomic32 waiters_used; /* no place from here on has ever been taken */
+    uint8_t lock_cookie[16];   /* which lock it goes with; zeros: the cell in front of this */
+    uint32_t lock_cell;
+    uint8_t reserved[SHM_HOT - 28];
+    struct shm_waiter waiters[SHM_WAITERS];
+};
+
+_Static_assert(sizeof(struct shm_waiter) == 16, "waiter layout");
+_Static_assert(sizeof(struct shm_condition) == SHM_HOT + 16 * SHM_WAITERS, "condition layout");
+
+/* A Barrier.  `phase` is the state (bits 0..2) and an epoch that every change moves on; who waits
+ * sleeps on it.  The ledger that follows counts the parties that have arrived and not left. */
+enum shm_phase {
+    SHM_FILLING = 0, /* parties arrive */
+    SHM_ACTING,      /* all are there, and the last one runs the action */
+    SHM_LEAVING,     /* they go; the next round begins when they are gone */
+    SHM_RESETTING,   /* the same, but they have met in vain */
+    SHM_BROKEN,      /* until it is reset */
+};
+
+#define SHM_PHASE 7u
+#define SHM_PHASE_STEP 8u
+
+struct shm_barrier {
+    struct shm_lock guard; /* of the phase and the ledger */
+    shm_atomic32 phase;
+    uint32_t parties;
+    shm_atomic32 slots_used;
+    uint8_t reserved[SHM_HOT - 12];
+};
+
+_Static_assert(sizeof(struct shm_barrier) == 2 * SHM_HOT, "barrier layout");
+
+/* What one participant has to do with a RWLock, on a line of its own so that readers do not meet.
+ *     bits 0..15 readers that are in      bits 16..31 that wait      bits 32..63 times let in */
+struct shm_readers {
+    shm_atomic32 identity;
+    uint32_t reserved0;
+    shm_atomic64 word;
+    uint8_t reserved[64 - 16];
+};
+
+_Static_assert(sizeof(struct shm_readers) == 64, "readers layout");
+
+/* Who wants to write takes the lock, and then waits for the readers to go.  One shm_readers for
+ * each slot follows. */
+struct shm_rwlock {
+    struct shm_lock writer;
+    shm_atomic32 slots_used;
+    uint8_t reserved[SHM_HOT - 4];
+    struct shm_event readers_go;
+    struct shm_event writer_goes;
+};
+
+_Static_assert(sizeof(struct shm_rwlock) == 4 * SHM_HOT, "rwlock layout");
+
+/* An AtomicInt64 or AtomicUInt64. */
+struct shm_number {
+    shm_atomic64 value;
+    uint8_t reserved[SHM_HOT - 8];
+    struct shm_event event;
+};
+
+_Static_assert(sizeof(struct shm_number) == 2 * SHM_HOT, "number layout");
 
 /* A message in the ring.  The data area is mapped twice, so a record never wraps.
  *

@@ -1,20 +1,53 @@
 #include "lock.h"
 
+/* From exactly the word seen, so that one of many succeeds.  The dead owner's sleepers are ours
+ * now. */
+static bool take_over(struct shm_lock *lock, uint32_t seen, uint32_t claim)
+{
+    uint64_t since = load_relaxed(&lock->since);
+    if (!compare_exchange(&lock->word, &seen, claim ? claim | (seen & SHM_SLEEPERS) : 0))
+        return false;
+    store_relaxed(&lock->heir_of, seen & SHM_IDENTITY);
+    store_relaxed(&lock->dead_since, since);
+    store_relaxed(&lock->since, 0);
+    fetch_add(&lock->deaths, 1);
+    return true;
+}
+
 int shm_lock_try_held(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim)
 {
     uint32_t seen = load_relaxed(&lock->word);
     while (seen == 0)
         if (compare_exchange(&lock->word, &seen, claim))
             return SHM_OK;
-    if (shm_alive(segment, seen & SHM_IDENTITY))
+    if (lock->flags & SHM_LOCK_IS_LENT || shm_alive(segment, seen & SHM_IDENTITY))
         return SHM_LOCKED;
-    /* The dead owner's sleepers are ours now. */
-    uint32_t inherited = claim | (seen & SHM_SLEEPERS);
-    if (!compare_exchange(&lock->word, &seen, inherited))
-        return SHM_LOCKED; /* somebody else inherited it, and lives */
-    store_relaxed(&lock->heir_of, seen & SHM_IDENTITY);
-    store_relaxed(&lock->since, 0);
-    return SHM_INHERITED;
+    if (lock->flags & SHM_LOCK_RAISES)
+        return load_relaxed(&lock->word) == seen ? SHM_OWNER_DIED : SHM_LOCKED;
+    return take_over(lock, seen, claim) ? SHM_INHERITED : SHM_LOCKED; /* an heir, who lives */
+}
+
+int shm_lock_recover(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim,
+                     const struct shm_place *place)
+{
+    uint32_t seen = load_relaxed(&lock->word);
+    if (seen == 0 || shm_alive(segment, seen & SHM_IDENTITY) || !take_over(lock, seen, claim))
+        return SHM_NOT_HELD;
+    if (claim == 0 && seen & SHM_SLEEPERS)
+        shm_unpark(&lock->word, 1, place);
+    return SHM_OK;
+}
+
+void shm_lock_sign_late(struct shm_lock *lock, uint64_t begin, uint64_t parks)
+{
+    shm_lock_sign(lock);
+    fetch_add(&lock->contended, 1);
+    if (!parks)
+        return;
+    fetch_add(&lock->parks, parks);
+    uint64_t waited = shm_now() - begin, longest = load_relaxed(&lock->longest_wait);
+    while (waited > longest && !compare_exchange(&lock->longest_wait, &longest, waited))
+        ;
 }
 
 bool shm_lock_spin(const struct shm_lock *lock, uint32_t ns)
@@ -37,11 +70,15 @@ static uint32_t announce_sleeper(struct shm_lock *lock)
     return word;
 }
 
-static void stamp(struct shm_lock *lock)
+/* Since when the owner seen in `word` has had it, at least.  If it has gone on to another in the
+ * meantime, the stamp is not his. */
+static void stamp(struct shm_lock *lock, uint32_t word)
 {
-    uint64_t never = 0;
-    if (load_relaxed(&lock->since) == 0)
-        compare_exchange(&lock->since, &never, shm_wall_clock());
+    uint64_t never = 0, now = shm_wall_clock();
+    if (load_relaxed(&lock->since) || !compare_exchange(&lock->since, &never, now))
+        return;
+    if (load_relaxed(&lock->word) != word)
+        compare_exchange(&lock->since, &now, 0);
 }
 
 int shm_lock_wait(const struct shm_segment *segment, struct shm_lock *lock,
@@ -56,13 +93,10 @@ int shm_lock_wait(const struct shm_segment *segment, struct shm_lock *lock,
             return SHM_OK;
     }
     uint32_t word = announce_sleeper(lock);
-    if (word == 0 || !shm_alive(segment, word & SHM_IDENTITY))
+    if (word == 0)
         return SHM_OK;
-    stamp(lock);
-    int status = shm_park(&lock->word, word, place, patience, wait);
-    if (patience->closed && *patience->closed)
-        return SHM_CLOSED;
-    if (status != SHM_TIMED_OUT)
-        return status;
-    return wait->deadline != SHM_NEVER && shm_now() >= wait->deadline ? SHM_TIMED_OUT : SHM_OK;
+    if (!(lock->flags & SHM_LOCK_IS_LENT) && !shm_alive(segment, word & SHM_IDENTITY))
+        return SHM_OK;
+    stamp(lock, word);
+    return shm_wait_is_over(shm_park(&lock->word, word, place, patience, wait), patience, wait);
 }

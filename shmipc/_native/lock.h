@@ -17,17 +17,24 @@
  * their next re-check.
  *
  * The word belongs to a process, not to a thread; what must be told apart within a process
- * (RLock) stands beside it. */
+ * (RLock) stands beside it.  So does what people ask for: who, since when, how often.  The ring's
+ * own locks leave all that alone.
+ *
+ * Two flags change what a death means.  SHM_LOCK_RAISES: a dead owner's lock is refused to
+ * everybody, until somebody recovers it.  SHM_LOCK_IS_LENT: nobody is asked whether the owner
+ * lives, because he may have left the release to another. */
 #ifndef SHMIPC_LOCK_H
 #define SHMIPC_LOCK_H
 
 #include "participants.h"
+#include "process.h"
 #include "waiting.h"
 
 /* Slow half of shm_lock_try: somebody had it a moment ago. */
 int shm_lock_try_held(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim);
 
-/* Takes the lock if it is free (SHM_OK) or its owner dead (SHM_INHERITED); else SHM_LOCKED.
+/* Takes the lock if it is free (SHM_OK) or its owner dead (SHM_INHERITED); else SHM_LOCKED, or
+ * SHM_OWNER_DIED if it has to be recovered first.
  * `claim` is shm_me(), with SHM_SLEEPERS if the caller has slept for it. */
 static inline int shm_lock_try(const struct shm_segment *segment, struct shm_lock *lock,
                                uint32_t claim)
@@ -49,8 +56,24 @@ static inline int shm_lock_release(struct shm_lock *lock, const struct shm_place
     return word ? SHM_OK : SHM_NOT_HELD;
 }
 
-/* Waits, sleeping once at the most, until it may be worth to try again: SHM_OK.  Takes nothing, so it may run without the
- * interpreter's lock while other threads use the same handle.  After it, claim with SHM_SLEEPERS. */
+/* Makes a dead owner's lock free again (`claim` 0), or the claimant's, whatever the flags say:
+ * SHM_OK, or SHM_NOT_HELD if its owner lives or there is none. */
+int shm_lock_recover(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim,
+                     const struct shm_place *place);
+
+/* What stands beside the word of a lock just taken, for people and for RLock. */
+static inline void shm_lock_sign(struct shm_lock *lock)
+{
+    store_relaxed(&lock->holder, shm_this_thread());
+    store_relaxed(&lock->acquisitions, load_relaxed(&lock->acquisitions) + 1);
+}
+
+/* The same for one that had to wait for it, from `begin` (shm_now) on, and slept `parks` times. */
+void shm_lock_sign_late(struct shm_lock *lock, uint64_t begin, uint64_t parks);
+
+/* Waits, sleeping once at the most, until it may be worth to try again: SHM_OK.  Takes nothing,
+ * so it may run without the interpreter's lock while other threads use the same handle.  After it,
+ * claim with SHM_SLEEPERS. */
 int shm_lock_wait(const struct shm_segment *segment, struct shm_lock *lock,
                   const struct shm_place *place, struct shm_patience *patience,
                   struct shm_wait *wait);

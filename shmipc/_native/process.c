@@ -2,10 +2,12 @@
 #include "process.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Reads a small file; returns the bytes read, 0 when it cannot be. */
@@ -64,6 +66,21 @@ void shm_describe_process(struct shm_process *process)
     if (stat("/proc/self/ns/pid", &namespace) == 0)
         process->pid_namespace = namespace.st_ino;
     command_line(process->command, sizeof process->command);
+}
+
+_Thread_local uint64_t shm_thread_known;
+
+/* Of the threads of a process that forks, only the one that forks is in the child. */
+static void forget_thread(void) { shm_thread_known = 0; }
+
+static void forget_at_fork(void) { pthread_atfork(NULL, NULL, forget_thread); }
+
+uint64_t shm_ask_thread(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, forget_at_fork);
+    shm_thread_known = (uint64_t)getpid() << 32 | (uint32_t)syscall(SYS_gettid);
+    return shm_thread_known;
 }
 
 static int hex_digit(char c)

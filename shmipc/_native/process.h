@@ -15,6 +15,16 @@ struct shm_process {
 /* This process; what /proc does not tell is left zero. */
 void shm_describe_process(struct shm_process *process);
 
+/* This thread, as the kernel numbers it, below the number of its process: pid << 32 | thread. */
+extern _Thread_local uint64_t shm_thread_known; /* 0: not asked yet */
+uint64_t shm_ask_thread(void);
+
+static inline uint64_t shm_this_thread(void)
+{
+    uint64_t known = shm_thread_known;
+    return known ? known : shm_ask_thread();
+}
+
 /* Whether a process of this pid namespace that began then still runs; a zombie does not. */
 bool shm_process_runs(uint32_t pid, uint64_t start_time);
 

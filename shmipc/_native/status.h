@@ -21,6 +21,10 @@ enum shm_status {
     SHM_BUSY,         /* the side belongs to another living process */
     SHM_TOO_LARGE,    /* longer than any message may be */
     SHM_NOT_HELD,     /* released without being held */
+    SHM_NOT_NOW,      /* it would have to wait */
+    SHM_OWNER_DIED,   /* the lock's owner is dead, and nobody has recovered it */
+    SHM_BROKEN_OFF,   /* the barrier is broken, or was reset */
+    SHM_NO_PLACE,     /* all places of waiters are taken by the living */
     SHM_BAD_MAGIC,
     SHM_BAD_VERSION,
     SHM_BAD_ABI,

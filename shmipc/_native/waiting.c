@@ -149,12 +149,22 @@ int shm_park(shm_atomic32 *word, uint32_t seen, const struct shm_place *place,
     int status = place->semaphore ? sleep_on_semaphore(place->semaphore, word, seen, ns)
                                   : sleep_on_futex(word, seen, ns);
     patience->parks++;
+    wait->parks++;
     if (status == SHM_OK)
         learn_from_sleep(patience, shm_now() - begin);
     else if (status == SHM_TIMED_OUT)
         wait->interval = 2 * wait->interval < SHM_RECHECK_MAX ? 2 * wait->interval
                                                               : SHM_RECHECK_MAX;
     return status;
+}
+
+int shm_wait_is_over(int status, const struct shm_patience *patience, const struct shm_wait *wait)
+{
+    if (patience->closed && *patience->closed)
+        return SHM_CLOSED;
+    if (status != SHM_TIMED_OUT)
+        return status;
+    return wait->deadline != SHM_NEVER && shm_now() >= wait->deadline ? SHM_TIMED_OUT : SHM_OK;
 }
 
 bool shm_unpark(shm_atomic32 *word, uint32_t count, const struct shm_place *place)

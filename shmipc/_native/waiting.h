@@ -43,6 +43,7 @@ struct shm_patience {
 struct shm_wait {
     uint64_t deadline; /* monotonic ns, or SHM_NEVER */
     uint64_t interval; /* of the next sleep */
+    uint64_t parks;    /* so far */
 };
 
 uint64_t shm_now(void);        /* monotonic, ns */
@@ -69,6 +70,10 @@ void shm_spun(struct shm_patience *patience, bool in_time);
  * interval (the deadline if that is sooner), SHM_INTERRUPTED on a signal. */
 int shm_park(shm_atomic32 *word, uint32_t seen, const struct shm_place *place,
              struct shm_patience *patience, struct shm_wait *wait);
+
+/* What a sleep that ended with `status` means for the whole wait: an interval that is over is only
+ * a reason to look again, SHM_OK. */
+int shm_wait_is_over(int status, const struct shm_patience *patience, const struct shm_wait *wait);
 
 /* Wakes up to `count` sleepers.  False when the system knows that nobody was there. */
 bool shm_unpark(shm_atomic32 *word, uint32_t count, const struct shm_place *place);

@@ -1,0 +1,226 @@
+#include "rwlock.h"
+
+#include <limits.h>
+
+#define ONE_IN 1ull
+#define ONE_WAITING (1ull << 16)
+#define ONE_TIME (1ull << 32)
+
+static const struct shm_place futex = {0};
+
+static uint32_t in(uint64_t word) { return word & 0xFFFF; }
+static uint32_t waiting_in(uint64_t word) { return word >> 16 & 0xFFFF; }
+static uint32_t times_in(uint64_t word) { return (uint32_t)(word >> 32); }
+
+uint64_t shm_rwlock_size(uint32_t slot_count)
+{
+    return sizeof(struct shm_rwlock) + slot_count * sizeof(struct shm_readers);
+}
+
+static struct shm_readers *line_of(struct shm_rwlock *rwlock, uint32_t slot)
+{
+    return (struct shm_readers *)(rwlock + 1) + slot;
+}
+
+/* The line of this process.  What the one before it in the slot had goes first. */
+static struct shm_readers *my_line(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    uint32_t me = shm_me(segment), slot = shm_slot_of(me);
+    struct shm_readers *mine = line_of(rwlock, slot);
+    if (load_relaxed(&mine->identity) != me) {
+        shm_use_slot(&rwlock->slots_used, slot);
+        store_relaxed(&mine->identity, 0);
+        store_release(&mine->word, 0);
+        store_release(&mine->identity, me);
+    }
+    return mine;
+}
+
+static bool has_writer(const struct shm_rwlock *rwlock)
+{
+    return load_acquire(&rwlock->writer.word) != 0; /* B */
+}
+
+static void tell_writer(struct shm_rwlock *rwlock)
+{
+    fence_full(); /* C */
+    if (has_writer(rwlock) && shm_event_has_sleepers(&rwlock->readers_go))
+        shm_event_wake(&rwlock->readers_go, 1, &futex);
+}
+
+static void go(struct shm_rwlock *rwlock, struct shm_readers *mine)
+{
+    fetch_sub(&mine->word, ONE_IN); /* B */
+    tell_writer(rwlock);
+}
+
+/* A dead writer's lock becomes ours, and we let ourselves in. */
+static int read_after_death(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                            struct shm_readers *mine)
+{
+    int status = shm_rwlock_try_write(segment, rwlock, shm_me(segment));
+    if (status == SHM_LOCKED)
+        return SHM_NOT_NOW;
+    if (status == SHM_OWNER_DIED)
+        return status;
+    fetch_add(&mine->word, ONE_IN);
+    shm_rwlock_release_write(segment, rwlock);
+    return status;
+}
+
+int shm_rwlock_try_read(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    struct shm_readers *mine = my_line(segment, rwlock);
+    if (has_writer(rwlock))
+        return read_after_death(segment, rwlock, mine);
+    fetch_add(&mine->word, ONE_IN); /* R1 */
+    fence_full();                   /* R2: H */
+    if (!has_writer(rwlock))        /* R3 */
+        return SHM_OK;
+    go(rwlock, mine);
+    return read_after_death(segment, rwlock, mine);
+}
+
+void shm_rwlock_queue(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                      struct shm_queued *queued)
+{
+    struct shm_readers *mine = my_line(segment, rwlock);
+    uint64_t before = fetch_add(&mine->word, ONE_WAITING);
+    *queued = (struct shm_queued){mine, rwlock, times_in(before)};
+}
+
+static bool is_let_in(const struct shm_queued *queued)
+{
+    return times_in(load_acquire(&queued->mine->word)) != queued->times; /* B */
+}
+
+static bool may_read(const void *what)
+{
+    const struct shm_queued *queued = what;
+    return is_let_in(queued) || !has_writer(queued->rwlock);
+}
+
+int shm_rwlock_wait_read(const struct shm_segment *segment, struct shm_queued *queued,
+                         struct shm_patience *patience, struct shm_wait *wait)
+{
+    (void)segment;
+    return shm_event_wait(&queued->rwlock->writer_goes, may_read, queued, patience, wait);
+}
+
+bool shm_rwlock_unqueue(struct shm_queued *queued)
+{
+    uint64_t word = load_acquire(&queued->mine->word);
+    while (times_in(word) == queued->times)
+        if (compare_exchange(&queued->mine->word, &word, word - ONE_WAITING))
+            return false;
+    return true;
+}
+
+int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    struct shm_readers *mine = my_line(segment, rwlock);
+    if (in(load_relaxed(&mine->word)) == 0)
+        return SHM_NOT_HELD;
+    go(rwlock, mine);
+    return SHM_OK;
+}
+
+/* --- writing --- */
+
+/* The lock of one who died waiting at W3 has protected nothing: it is taken whatever its flags say,
+ * and without a word. */
+int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                         uint32_t claim)
+{
+    bool wrote = load_relaxed(&rwlock->writer.depth) != 0;
+    int status = shm_lock_try(segment, &rwlock->writer, claim);
+    if (status == SHM_OWNER_DIED && !wrote)
+        status = shm_lock_recover(segment, &rwlock->writer, claim, &futex) == SHM_OK
+                     ? SHM_INHERITED
+                     : SHM_LOCKED;
+    if (status == SHM_INHERITED) /* the dead one's mark stays, for our heir, until we release */
+        wrote = load_relaxed(&rwlock->writer.depth) != 0;
+    if (status == SHM_OK || status == SHM_INHERITED)
+        fence_full(); /* W2: H */
+    return status == SHM_INHERITED && !wrote ? SHM_OK : status;
+}
+
+/* A reader of this slot is in, if it is still that participant's. */
+static uint32_t readers_in(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                           uint32_t slot, bool ask)
+{
+    struct shm_readers *line = line_of(rwlock, slot);
+    uint32_t identity = load_acquire(&line->identity);
+    uint32_t count = in(load_acquire(&line->word)); /* B */
+    if (!count || identity != load_relaxed(&segment->slots[slot].identity))
+        return 0;
+    return !ask || shm_alive(segment, identity) ? count : 0;
+}
+
+static uint32_t count_readers(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                              bool ask)
+{
+    uint32_t count = 0, used = shm_slots_used(segment, &rwlock->slots_used);
+    for (uint32_t slot = 0; slot < used; slot++)
+        count += readers_in(segment, rwlock, slot, ask);
+    return count;
+}
+
+uint32_t shm_rwlock_readers(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    return count_readers(segment, rwlock, true);
+}
+
+bool shm_rwlock_is_alone(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    return !count_readers(segment, rwlock, false) || !count_readers(segment, rwlock, true);
+}
+
+struct read_by {
+    const struct shm_segment *segment;
+    struct shm_rwlock *rwlock;
+};
+
+static bool is_unread(const void *what)
+{
+    const struct read_by *by = what;
+    return count_readers(by->segment, by->rwlock, false) == 0;
+}
+
+int shm_rwlock_wait_alone(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                          struct shm_patience *patience, struct shm_wait *wait)
+{
+    struct read_by by = {segment, rwlock};
+    return shm_event_wait(&rwlock->readers_go, is_unread, &by, patience, wait);
+}
+
+/* W5, for one line: all that wait there are in. */
+static void let_in(struct shm_readers *line)
+{
+    uint64_t word = load_relaxed(&line->word), after;
+    do {
+        if (waiting_in(word) == 0)
+            return;
+        after = (word & ~(0xFFFF * ONE_WAITING)) + waiting_in(word) * ONE_IN + ONE_TIME;
+    } while (!compare_exchange(&line->word, &word, after)); /* B */
+}
+
+int shm_rwlock_release_write(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    if ((load_relaxed(&rwlock->writer.word) & SHM_IDENTITY) != shm_me(segment))
+        return SHM_NOT_HELD;
+    uint32_t used = shm_slots_used(segment, &rwlock->slots_used);
+    for (uint32_t slot = 0; slot < used; slot++)
+        let_in(line_of(rwlock, slot));
+    store_relaxed(&rwlock->writer.depth, 0);
+    shm_lock_release(&rwlock->writer, &futex); /* W6: B */
+    shm_event_notify(&rwlock->writer_goes, INT_MAX, &futex);
+    return SHM_OK;
+}
+
+void shm_rwlock_wake_all(struct shm_rwlock *rwlock)
+{
+    shm_unpark(&rwlock->writer.word, INT_MAX, &futex);
+    shm_unpark(&rwlock->readers_go.word, INT_MAX, &futex);
+    shm_unpark(&rwlock->writer_goes.word, INT_MAX, &futex);
+}
