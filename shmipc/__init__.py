@@ -5,6 +5,7 @@ ring under a Python call can be.
 """
 
 from shmipc.errors import (
+    BrokenBarrierError,
     BrokenError,
     BusyError,
     ClosedError,
@@ -14,40 +15,55 @@ from shmipc.errors import (
     LayoutError,
     MappingFault,
     MappingLimitError,
+    OwnerDiedError,
     OwnerDiedWarning,
     ShmipcError,
     ShutDown,
 )
-from shmipc.lock import Lock, RLock, SemaphoreLock
+from shmipc.lock import Lock, LockStats, Owner, RLock, SemaphoreLock
 from shmipc.mapping import Mapping, guard_faults, unguard_faults
 from shmipc.queue import JoinableQueue, Queue, SimpleQueue
 from shmipc.reader import Reader
 from shmipc.ring import Ring, RingStats, Waits
 from shmipc.segment import Participant, Segment
+from shmipc.sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
+from shmipc.values import AtomicInt64, AtomicUInt64
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AtomicInt64",
+    "AtomicUInt64",
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
     "BrokenError",
     "BusyError",
     "ClosedError",
+    "Condition",
     "CorruptError",
     "Empty",
+    "Event",
     "Full",
     "JoinableQueue",
     "LayoutError",
     "Lock",
+    "LockStats",
     "Mapping",
     "MappingFault",
     "MappingLimitError",
+    "Owner",
+    "OwnerDiedError",
     "OwnerDiedWarning",
     "Participant",
     "Queue",
     "RLock",
+    "RWLock",
     "Reader",
     "Ring",
     "RingStats",
     "Segment",
+    "Semaphore",
     "SemaphoreLock",
     "ShmipcError",
     "ShutDown",

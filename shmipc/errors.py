@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import queue
+import threading
 
 __all__ = [
+    "BrokenBarrierError",
     "BrokenError",
     "BusyError",
     "ClosedError",
@@ -16,6 +18,7 @@ __all__ = [
     "LayoutError",
     "MappingFault",
     "MappingLimitError",
+    "OwnerDiedError",
     "OwnerDiedWarning",
     "ShmipcError",
     "ShutDown",
@@ -51,6 +54,16 @@ class BusyError(ShmipcError):
 
 class BrokenError(ShmipcError):
     """What a dead process, or another boot of the machine, left behind cannot be used."""
+
+
+class OwnerDiedError(ShmipcError):
+    """The lock's owner died holding it.  It was made with ``on_owner_death="raise"``, so nobody
+    gets it until somebody calls ``recover()``."""
+
+
+class BrokenBarrierError(ShmipcError, threading.BrokenBarrierError):
+    """The parties do not meet: one has died, waited too long or called ``abort()``, or the barrier
+    was reset."""
 
 
 class LayoutError(ShmipcError, ValueError):

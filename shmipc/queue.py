@@ -20,7 +20,6 @@ from shmipc._native import binding
 from shmipc._native.binding import Attachment
 from shmipc.codec import Dumps, Loads, find_codec
 from shmipc.errors import BusyError, Full, ShmipcError
-from shmipc.lock import check_spin
 from shmipc.membership import Plan, run_at_exit
 from shmipc.ring import (
     DEFAULT_CAPACITY,
@@ -31,6 +30,7 @@ from shmipc.ring import (
     plan_ring,
     read_ring,
 )
+from shmipc.segment import check_spin
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 

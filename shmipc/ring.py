@@ -7,9 +7,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
-from shmipc.lock import check_spin
 from shmipc.membership import SLOTS, Plan
-from shmipc.segment import SharedObject, check_choice, check_size
+from shmipc.segment import SharedObject, check_choice, check_size, check_spin
 
 __all__ = ["Ring", "RingStats", "Side", "Waits"]
 

@@ -37,9 +37,10 @@ from shmipc.membership import (
 )
 from shmipc.names import PREFIX, Name, check_private, named_in_errors, path_of
 
-__all__ = ["Participant", "Segment", "SharedObject", "check_choice", "check_size"]
+__all__ = ["Participant", "Segment", "SharedObject", "check_choice", "check_size", "check_spin"]
 
 MAX_SIZE = 1 << 48
+ADAPTIVE = 0xFFFFFFFF
 
 
 class Participant(NamedTuple):
@@ -78,7 +79,7 @@ class SharedObject:
     segment has) and ``_set_up`` (puts the handle over an attachment).
     """
 
-    _kinds: ClassVar[tuple[int, ...]]
+    _kinds: tuple[int, ...]  # of segments that it may stand in
     _Parameters: ClassVar[type[Any]]
     _local: tuple[str, ...] = ()  # parameters of the handle, not of the segment
     _membership: Membership | None = None
@@ -234,10 +235,14 @@ class SharedObject:
     def recover(cls, name: Name) -> None:
         """Declares a file usable that was in use when the machine went down.
 
-        What it holds may be half written, so a queue or ring is emptied and a lock freed; the
-        bytes of a `Segment` are left as they are, for you to judge.  `BusyError` if a living
-        process uses it.
+        What it holds may be half written, so a queue or ring is emptied and a lock freed; numbers
+        and the bytes of a `Segment` are left as they are, for you to judge.  `BusyError` if a
+        living process uses it.
         """
+        cls._recover_name(name)
+
+    @classmethod
+    def _recover_name(cls, name: Name) -> None:
         path = path_of(name)
         with named_in_errors(name):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
@@ -349,6 +354,17 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
         expected = " or ".join(map(repr, choices))
         raise ValueError(f"{name}: expected {expected}, found {value!r}")
+
+
+def check_spin(spin: float | None) -> int:
+    """The budget for the core: nanoseconds, or the mark for adaptive."""
+    if spin is None:
+        return ADAPTIVE
+    if isinstance(spin, bool) or not isinstance(spin, (int, float)):
+        raise TypeError(f"spin: expected microseconds or None, found {type(spin).__name__}")
+    if not 0 <= spin <= 1e6:
+        raise ValueError(f"spin: expected 0 to 1000000 microseconds, found {spin}")
+    return int(spin * 1000)
 
 
 def _check_mode(mode: int) -> None:

@@ -35,7 +35,7 @@ Parameters = dict[str, Any]
 TESTS = Path(__file__).resolve().parent
 SHM = Path("/dev/shm")
 SKIPPED = 77
-ARENA = Counter({"/memfd:shmipc (deleted)": 1})  # small objects'; a process keeps one for good
+ARENAS = Counter({"/memfd:shmipc (deleted)": 2})  # small objects'; a process keeps two for good
 
 
 def isolated(limit: float = 60, *, fresh: bool = False) -> Callable[[Body], Body]:
@@ -62,10 +62,11 @@ def isolated(limit: float = 60, *, fresh: bool = False) -> Callable[[Body], Body
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Fails when the body leaves a name in /dev/shm, a descriptor or a child process."""
-    names, opened = shared_names(), _descriptors() | ARENA
+    names, opened = shared_names(), _descriptors() | ARENAS
     yield
     gc.collect()
-    shmipc.Lock().close()  # opens the arena, if the body has not
+    shmipc.Lock().close()  # opens the arenas, if the body has not
+    shmipc.Barrier(1).close()
     names = shared_names() - names
     for name in names:
         name.unlink(missing_ok=True)

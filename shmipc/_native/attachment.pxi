@@ -166,6 +166,11 @@ cdef class Attachment:
         """Zeros, for a body that is to be made anew."""
         memset(shm_body(&self.segment), 0, self.segment.facts.body_size)
 
+    def clear_cells(self, uint32_t cell, uint32_t cells):
+        """Zeros, for an object that is to be made there."""
+        memset(shm_body(&self.segment) + <uint64_t>cell * CELL_SIZE, 0,
+               <uint64_t>cells * CELL_SIZE)
+
     def anybody_alive(self):
         """Whether any process, this one included, holds a slot."""
         cdef uint32_t slot

@@ -3,9 +3,9 @@
 Names with a leading underscore are for the classes above, which add the four doors.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from threading import Event
 from typing import Any, Generic, Protocol, Self, SupportsIndex, TypeVar, overload
 
 class Buffer(Protocol):
@@ -29,7 +29,20 @@ SEMAPHORES: int
 COUNT_TASKS: int
 GRANULE: int
 RING_PLACES: int
-LOCK_SIZE: int
+LOCK_RAISES: int
+LOCK_IS_LENT: int
+SEMAPHORE_MAX: int
+CELL: int
+KIND_SEMAPHORE: int
+KIND_BOUNDED_SEMAPHORE: int
+KIND_EVENT: int
+KIND_CONDITION: int
+KIND_BARRIER: int
+KIND_RWLOCK: int
+KIND_INT64: int
+KIND_UINT64: int
+KIND_CTYPES: int
+KIND_NDARRAY: int
 
 def kind_name(kind: int) -> str: ...
 def file_size(kind: int, slots: int, body_size: int, payload_size: int) -> int: ...
@@ -95,6 +108,7 @@ class Attachment:
     def ensure_joined(self) -> None: ...
     def adopt(self) -> None: ...
     def clear_body(self) -> None: ...
+    def clear_cells(self, cell: int, cells: int) -> None: ...
     def anybody_alive(self) -> bool: ...
     def describe(self, identity: int) -> tuple[int, str] | None: ...
     def participants(self) -> list[tuple[int, int, bool, bool, int, str]]: ...
@@ -204,7 +218,7 @@ class MappingCore:
 
 class ReaderCore:
     inside: int
-    idle: Event | None
+    idle: threading.Event | None
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
@@ -223,13 +237,18 @@ class ReaderCore:
     def _shut(self) -> bool: ...
     def _unbind(self) -> None: ...
 
-class LockCore:
+class CellCore:
+    def _bind(self, attachment: Attachment, cell: int, spin: int) -> None: ...
+    def _unbind(self) -> bool: ...
+
+class LockCore(CellCore):
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes the lock: True, or False if it could not be had at once (``block=False``) or
         within ``timeout`` seconds.
 
-        If the holder has died, the lock is inherited, with an `OwnerDiedWarning`; that is so
-        for who waits and for who polls.  Signals are handled while it waits.
+        If the holder has died, the lock is inherited, with an `OwnerDiedWarning`, or refused, with
+        an `OwnerDiedError`; that is so for who waits and for who polls.  Signals are handled
+        while it waits.
         """
 
     def release(self) -> None:
@@ -240,11 +259,159 @@ class LockCore:
 
     def __enter__(self) -> bool: ...
     def __exit__(self, *args: object) -> None: ...
-    def _bind(self, attachment: Attachment, cell: int, spin: int) -> None: ...
-    def _unbind(self) -> bool: ...
-    def _is_held(self) -> bool: ...
+    def _is_idle(self) -> bool: ...
+    def _is_mine(self) -> bool: ...
+    def _is_ours(self) -> bool: ...
+    @property
+    def _depth(self) -> int: ...
+    def _owner(self) -> tuple[int, int, bool, int, str | None] | None: ...
+    def _counts(self) -> tuple[int, int, int, int, float]: ...
+    def _recover(self, acquire: bool) -> bool: ...
 
 class RLockCore(LockCore): ...
+
+def set_lock_flags(attachment: Attachment, cell: int, flags: int) -> None: ...
+def lock_flags(attachment: Attachment, cell: int) -> int: ...
+
+class SemaphoreCore(CellCore):
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes a unit: True, or False if there was none at once (``block=False``) or within
+        ``timeout`` seconds."""
+
+    def release(self) -> None:
+        """Gives a unit back.  `ValueError` if there would be too many."""
+
+    def get_value(self) -> int:
+        """How many units are there to take."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *args: object) -> None: ...
+    def _is_idle(self) -> bool: ...
+
+class BoundedSemaphoreCore(SemaphoreCore):
+    @property
+    def _bound(self) -> int: ...
+
+class EventCore(CellCore):
+    def is_set(self) -> bool:
+        """Whether the flag is set."""
+
+    def set(self) -> None:
+        """Sets the flag and lets everybody go on who waits."""
+
+    def clear(self) -> None:
+        """Clears the flag."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the flag is set, also if it is cleared again at once; False after
+        ``timeout`` seconds."""
+
+    def _is_idle(self) -> bool: ...
+
+class ConditionCore(CellCore):
+    def wait(self, timeout: float | None = None) -> bool:
+        """Releases the lock, waits to be notified, and acquires the lock again, as deep as it was:
+        True, or False after ``timeout`` seconds.
+
+        `AssertionError` if this thread does not hold the lock.  `BusyError` if more threads wait
+        than there is room for.  A signal handler's exception comes when the lock is held again; a
+        second one comes at once, without the lock.
+        """
+
+    def notify(self, n: int = 1) -> None:
+        """Wakes ``n`` of those who wait, the longest waiting first.  `AssertionError` if this
+        thread does not hold the lock."""
+
+    def notify_all(self) -> None:
+        """Wakes all who wait."""
+
+    def _bind_lock(self, lock: LockCore) -> None: ...
+    def _is_idle(self) -> bool: ...
+    def _waiting(self) -> int: ...
+
+def set_condition_lock(
+    attachment: Attachment, cell: int, cookie: bytes, lock_cell: int
+) -> None: ...
+def condition_lock(attachment: Attachment, cell: int) -> tuple[bytes, int] | None: ...
+
+class BarrierCore(CellCore):
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until as many have come as there are parties: the number as which this one came,
+        from 0.
+
+        `BrokenBarrierError` if one of them has died, waited longer than ``timeout`` seconds (which
+        breaks the barrier for all) or called ``abort()``, if the action raised, or the barrier was
+        reset.
+        """
+
+    def reset(self) -> None:
+        """Makes it as new; who waits gets `BrokenBarrierError`."""
+
+    def abort(self) -> None:
+        """Breaks it, until ``reset()``."""
+
+    @property
+    def parties(self) -> int:
+        """How many have to come."""
+
+    @property
+    def n_waiting(self) -> int:
+        """How many have come and wait for the others."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is broken; it is once somebody who had come is dead."""
+
+    def _bind_action(self, action: Callable[[], Any] | None, timeout: float | None) -> None: ...
+    def _is_idle(self) -> bool: ...
+
+class RWLockCore(CellCore):
+    def acquire_read_lock(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes it for reading: True, or False if it could not be had at once (``block=False``)
+        or within ``timeout`` seconds."""
+
+    def release_read_lock(self) -> None:
+        """`ValueError` if this process does not have it for reading."""
+
+    def acquire_write_lock(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes it for writing, as ``acquire_read_lock`` does for reading."""
+
+    def release_write_lock(self) -> None:
+        """`ValueError` if this process does not have it for writing."""
+
+    def _is_idle(self) -> bool: ...
+    def _readers(self) -> int: ...
+    def _owner(self) -> tuple[int, int, bool, int, str | None] | None: ...
+    def _counts(self) -> tuple[int, int, int, int, float]: ...
+    def _recover(self, acquire: bool) -> bool: ...
+
+class NumberCore(CellCore):
+    def load(self) -> int:
+        """The number."""
+
+    def store(self, value: int) -> None:
+        """Replaces the number."""
+
+    def exchange(self, value: int) -> int:
+        """Replaces the number; what it was."""
+
+    def compare_exchange(self, expected: int, desired: int) -> bool:
+        """Replaces it if it is ``expected``; whether it was."""
+
+    def add(self, amount: int = 1) -> int:
+        """Adds to it; the sum.  `OverflowError` if that does not fit, and nothing has changed."""
+
+    def wait(self, seen: int, timeout: float | None = None) -> int:
+        """Waits until the number is another than ``seen``; what it is then, or ``seen`` after
+        ``timeout`` seconds."""
+
+    def _is_idle(self) -> bool: ...
+
+class UnsignedCore(NumberCore): ...
+
+def format_cell(attachment: Attachment, cell: int, kind: int, value: int) -> None: ...
+def first_word(attachment: Attachment, kind: int) -> int: ...
+def sizes_of_cells(slots: int) -> dict[int, int]: ...
 
 class RingBase:
     def shutdown(self, immediate: bool = False) -> None:

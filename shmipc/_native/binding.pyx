@@ -26,7 +26,7 @@ from types import GenericAlias
 from shmipc._native.core cimport *
 
 from shmipc.errors import (
-    BrokenError, BusyError, ClosedError, CorruptError, Empty, Full, LayoutError,
+    BrokenBarrierError, BrokenError, BusyError, ClosedError, CorruptError, Empty, Full, LayoutError,
     MappingFault, NameGone, ShutDown,
 )
 
@@ -39,6 +39,16 @@ KIND_RING = SHM_KIND_RING
 KIND_QUEUE = SHM_KIND_QUEUE
 KIND_JOINABLE_QUEUE = SHM_KIND_JOINABLE_QUEUE
 KIND_SIMPLE_QUEUE = SHM_KIND_SIMPLE_QUEUE
+KIND_SEMAPHORE = SHM_KIND_SEMAPHORE
+KIND_BOUNDED_SEMAPHORE = SHM_KIND_BOUNDED_SEMAPHORE
+KIND_EVENT = SHM_KIND_EVENT
+KIND_CONDITION = SHM_KIND_CONDITION
+KIND_BARRIER = SHM_KIND_BARRIER
+KIND_RWLOCK = SHM_KIND_RWLOCK
+KIND_INT64 = SHM_KIND_INT64
+KIND_UINT64 = SHM_KIND_UINT64
+KIND_CTYPES = SHM_KIND_CTYPES
+KIND_NDARRAY = SHM_KIND_NDARRAY
 UNLINK_LAST = SHM_UNLINK_LAST
 ONE_PRODUCER = SHM_ONE_PRODUCER
 ONE_CONSUMER = SHM_ONE_CONSUMER
@@ -46,14 +56,23 @@ SEMAPHORES = SHM_SEMAPHORES
 COUNT_TASKS = SHM_COUNT_TASKS
 GRANULE = SHM_GRANULE
 RING_PLACES = SHM_RING_PLACES
-LOCK_SIZE = sizeof(shm_lock)
+LOCK_RAISES = SHM_LOCK_RAISES
+LOCK_IS_LENT = SHM_LOCK_IS_LENT
+SEMAPHORE_MAX = SHM_SEMAPHORE_MAX
+
+cdef enum:
+    CELL_SIZE = 128
+
+CELL = CELL_SIZE
+
+cdef shm_place NO_SEMAPHORE  # the futex
 
 # How long a call spins before it lets other threads run; letting go and coming back costs more.
 cdef uint32_t SPIN_WITH_GIL = 2000
 
 cdef dict KIND_NAMES = {
     SHM_KIND_SEGMENT: "Segment",
-    SHM_KIND_ARENA: "arena of locks",
+    SHM_KIND_ARENA: "arena of small objects",
     SHM_KIND_LOCK: "Lock",
     SHM_KIND_RLOCK: "RLock",
     SHM_KIND_SEMAPHORE_LOCK: "SemaphoreLock",
@@ -61,6 +80,16 @@ cdef dict KIND_NAMES = {
     SHM_KIND_QUEUE: "Queue",
     SHM_KIND_JOINABLE_QUEUE: "JoinableQueue",
     SHM_KIND_SIMPLE_QUEUE: "SimpleQueue",
+    SHM_KIND_SEMAPHORE: "Semaphore",
+    SHM_KIND_BOUNDED_SEMAPHORE: "BoundedSemaphore",
+    SHM_KIND_EVENT: "Event",
+    SHM_KIND_CONDITION: "Condition",
+    SHM_KIND_BARRIER: "Barrier",
+    SHM_KIND_RWLOCK: "RWLock",
+    SHM_KIND_INT64: "AtomicInt64",
+    SHM_KIND_UINT64: "AtomicUInt64",
+    SHM_KIND_CTYPES: "Value or Array",
+    SHM_KIND_NDARRAY: "SharedArray",
 }
 
 
@@ -116,6 +145,8 @@ cdef int raise_status(int status) except -1:
 include "attachment.pxi"
 include "region.pxi"
 include "mapping.pxi"
+include "cell.pxi"
 include "lock.pxi"
+include "sync.pxi"
 include "ring.pxi"
 include "queue.pxi"

@@ -10,7 +10,8 @@ cdef extern from "status.h" nogil:
     enum:
         SHM_OK, SHM_INHERITED, SHM_EMPTY, SHM_FULL, SHM_FULL_ITEMS, SHM_LOCKED, SHM_SHUT_DOWN
         SHM_CLOSED, SHM_TIMED_OUT, SHM_INTERRUPTED, SHM_UNREGISTERED, SHM_NO_SLOT, SHM_GONE
-        SHM_OTHER_BOOT, SHM_BUSY, SHM_TOO_LARGE, SHM_NOT_HELD, SHM_BAD_MAGIC, SHM_BAD_VERSION
+        SHM_OTHER_BOOT, SHM_BUSY, SHM_TOO_LARGE, SHM_NOT_HELD
+        SHM_NOT_NOW, SHM_OWNER_DIED, SHM_BROKEN_OFF, SHM_NO_PLACE, SHM_BAD_MAGIC, SHM_BAD_VERSION
         SHM_BAD_ABI, SHM_BAD_CHECKSUM, SHM_BAD_LAYOUT, SHM_FAULT, SHM_CORRUPT, SHM_E_OS
 
 
@@ -28,6 +29,9 @@ cdef extern from "layout.h" nogil:
     enum:
         SHM_KIND_SEGMENT, SHM_KIND_ARENA, SHM_KIND_LOCK, SHM_KIND_RLOCK, SHM_KIND_SEMAPHORE_LOCK
         SHM_KIND_RING, SHM_KIND_QUEUE, SHM_KIND_JOINABLE_QUEUE, SHM_KIND_SIMPLE_QUEUE
+        SHM_KIND_SEMAPHORE, SHM_KIND_BOUNDED_SEMAPHORE, SHM_KIND_EVENT, SHM_KIND_CONDITION
+        SHM_KIND_BARRIER, SHM_KIND_RWLOCK, SHM_KIND_INT64, SHM_KIND_UINT64, SHM_KIND_CTYPES
+        SHM_KIND_NDARRAY, SHM_LOCK_RAISES, SHM_LOCK_IS_LENT, SHM_WAITERS
         SHM_UNLINK_LAST, SHM_IDENTITY, SHM_SLOT_FREE, SHM_SLEEPERS, SHM_LAYOUT_VERSION, SHM_ABI
         SHM_ONE_PRODUCER, SHM_ONE_CONSUMER, SHM_SEMAPHORES, SHM_COUNT_TASKS
         SHM_DRAINING, SHM_STOPPED, SHM_GRANULE
@@ -52,9 +56,45 @@ cdef extern from "layout.h" nogil:
 
     struct shm_lock:
         shm_atomic32 word
-        shm_atomic64 thread
+        uint32_t flags
+        shm_atomic64 holder
         shm_atomic32 depth
         shm_atomic32 heir_of
+        shm_atomic64 since, dead_since
+        shm_atomic64 acquisitions, contended, parks, deaths, longest_wait
+
+    struct shm_event:
+        shm_atomic32 word
+
+    struct shm_semaphore:
+        shm_atomic32 value
+        shm_event event
+
+    struct shm_bounded:
+        shm_lock guard
+        uint32_t bound
+        shm_event event
+
+    struct shm_flag:
+        shm_event event
+
+    struct shm_condition:
+        uint8_t lock_cookie[16]
+        uint32_t lock_cell
+
+    struct shm_barrier:
+        shm_lock guard
+        uint32_t parties
+
+    struct shm_readers:
+        pass
+
+    struct shm_rwlock:
+        shm_lock writer
+
+    struct shm_number:
+        uint64_t value
+        shm_event event
 
     struct shm_ring_control:
         uint64_t capacity, max_items
@@ -112,6 +152,7 @@ cdef extern from "waiting.h" nogil:
 
     struct shm_wait:
         uint64_t deadline
+        uint64_t parks
 
     uint64_t shm_now()
     c_bool shm_unpark(shm_atomic32 *, uint32_t count, const shm_place *)
@@ -121,12 +162,104 @@ cdef extern from "waiting.h" nogil:
     void shm_wait_init(shm_wait *, uint64_t deadline, uint64_t interval)
 
 
+cdef extern from "process.h" nogil:
+    uint64_t shm_this_thread()
+
+
 cdef extern from "lock.h" nogil:
+    int shm_lock_recover(const shm_segment *, shm_lock *, uint32_t claim, const shm_place *)
+    void shm_lock_sign(shm_lock *)
+    void shm_lock_count_wait(shm_lock *, uint64_t begin, uint64_t parks)
     int shm_lock_try(const shm_segment *, shm_lock *, uint32_t claim)
     int shm_lock_release(shm_lock *, const shm_place *)
     int shm_lock_wait(const shm_segment *, shm_lock *, const shm_place *, shm_patience *,
                       shm_wait *)
     c_bool shm_lock_spin(const shm_lock *, uint32_t ns)
+
+
+cdef extern from "semaphores.h" nogil:
+    const uint32_t SHM_SEMAPHORE_MAX
+    int shm_semaphore_try(shm_semaphore *)
+    int shm_semaphore_release(shm_semaphore *)
+    void shm_semaphore_pass_on(shm_semaphore *)
+    int shm_semaphore_wait(shm_semaphore *, shm_patience *, shm_wait *)
+    c_bool shm_semaphore_spin(const shm_semaphore *, uint32_t ns)
+    uint64_t shm_bounded_size(uint32_t slot_count)
+    uint32_t shm_bounded_value(const shm_segment *, shm_bounded *)
+    int shm_bounded_try(const shm_segment *, shm_bounded *)
+    int shm_bounded_release(const shm_segment *, shm_bounded *)
+    void shm_bounded_pass_on(const shm_segment *, shm_bounded *)
+    int shm_bounded_wait(const shm_segment *, shm_bounded *, shm_patience *, shm_wait *)
+
+
+cdef extern from "flag.h" nogil:
+    enum:
+        SHM_FLAG_SET
+    uint32_t shm_flag_load(const shm_flag *)
+    void shm_flag_set(shm_flag *)
+    void shm_flag_clear(shm_flag *)
+    c_bool shm_flag_was_set(const shm_flag *, uint32_t seen)
+    c_bool shm_flag_spin(const shm_flag *, uint32_t seen, uint32_t ns)
+    int shm_flag_wait(shm_flag *, uint32_t seen, shm_patience *, shm_wait *)
+
+
+cdef extern from "condition.h" nogil:
+    int shm_condition_enter(const shm_segment *, shm_condition *, uint32_t *place)
+    void shm_condition_notify(const shm_segment *, shm_condition *, uint32_t count)
+    c_bool shm_condition_is_notified(const shm_condition *, uint32_t place)
+    int shm_condition_wait(const shm_segment *, shm_condition *, uint32_t *place, shm_patience *,
+                           shm_wait *)
+    c_bool shm_condition_spin(const shm_condition *, uint32_t place, uint32_t ns)
+    c_bool shm_condition_leave(shm_condition *, uint32_t place)
+    void shm_condition_give_up(const shm_segment *, shm_condition *, uint32_t place)
+    uint32_t shm_condition_waiting(const shm_segment *, const shm_condition *)
+    void shm_condition_wake_all(shm_condition *)
+
+
+cdef extern from "barrier.h" nogil:
+    uint64_t shm_barrier_size(uint32_t slot_count)
+    int shm_barrier_arrive(const shm_segment *, shm_barrier *, c_bool acts, uint32_t *index)
+    int shm_barrier_finish(shm_barrier *)
+    int shm_barrier_look(const shm_barrier *)
+    int shm_barrier_wait(const shm_segment *, shm_barrier *, c_bool arrived, shm_patience *,
+                         shm_wait *)
+    c_bool shm_barrier_spin(const shm_barrier *, uint32_t ns)
+    void shm_barrier_leave(const shm_segment *, shm_barrier *)
+    void shm_barrier_abort(shm_barrier *)
+    void shm_barrier_reset(const shm_segment *, shm_barrier *)
+    void shm_barrier_time_out(shm_barrier *)
+    c_bool shm_barrier_is_broken(const shm_segment *, shm_barrier *)
+    uint32_t shm_barrier_waiting(const shm_segment *, shm_barrier *)
+    void shm_barrier_wake_all(shm_barrier *)
+
+
+cdef extern from "rwlock.h" nogil:
+    struct shm_queued:
+        shm_readers *mine
+    uint64_t shm_rwlock_size(uint32_t slot_count)
+    int shm_rwlock_try_read(const shm_segment *, shm_rwlock *)
+    void shm_rwlock_queue(const shm_segment *, shm_rwlock *, shm_queued *)
+    int shm_rwlock_wait_read(const shm_segment *, shm_queued *, shm_patience *, shm_wait *)
+    c_bool shm_rwlock_unqueue(shm_queued *)
+    int shm_rwlock_release_read(const shm_segment *, shm_rwlock *)
+    int shm_rwlock_try_write(const shm_segment *, shm_rwlock *, uint32_t claim)
+    int shm_rwlock_recover(const shm_segment *, shm_rwlock *)
+    c_bool shm_rwlock_is_alone(const shm_segment *, shm_rwlock *)
+    int shm_rwlock_wait_alone(const shm_segment *, shm_rwlock *, shm_patience *, shm_wait *)
+    void shm_rwlock_begin_write(shm_rwlock *)
+    int shm_rwlock_release_write(const shm_segment *, shm_rwlock *)
+    uint32_t shm_rwlock_readers(const shm_segment *, shm_rwlock *)
+    void shm_rwlock_wake_all(shm_rwlock *)
+
+
+cdef extern from "number.h" nogil:
+    uint64_t shm_number_load(const shm_number *)
+    void shm_number_store(shm_number *, uint64_t)
+    uint64_t shm_number_exchange(shm_number *, uint64_t)
+    c_bool shm_number_compare_exchange(shm_number *, uint64_t expected, uint64_t desired)
+    c_bool shm_number_add(shm_number *, int64_t amount, c_bool is_signed, uint64_t *after)
+    int shm_number_wait(shm_number *, uint64_t seen, shm_patience *, shm_wait *)
+    c_bool shm_number_spin(const shm_number *, uint64_t seen, uint32_t ns)
 
 
 cdef extern from "ring.h" nogil:

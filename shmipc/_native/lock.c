@@ -38,9 +38,8 @@ int shm_lock_recover(const struct shm_segment *segment, struct shm_lock *lock, u
     return SHM_OK;
 }
 
-void shm_lock_sign_late(struct shm_lock *lock, uint64_t begin, uint64_t parks)
+void shm_lock_count_wait(struct shm_lock *lock, uint64_t begin, uint64_t parks)
 {
-    shm_lock_sign(lock);
     fetch_add(&lock->contended, 1);
     if (!parks)
         return;

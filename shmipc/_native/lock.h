@@ -68,8 +68,8 @@ static inline void shm_lock_sign(struct shm_lock *lock)
     store_relaxed(&lock->acquisitions, load_relaxed(&lock->acquisitions) + 1);
 }
 
-/* The same for one that had to wait for it, from `begin` (shm_now) on, and slept `parks` times. */
-void shm_lock_sign_late(struct shm_lock *lock, uint64_t begin, uint64_t parks);
+/* And for one that had to wait for it, from `begin` (shm_now) on, and slept `parks` times. */
+void shm_lock_count_wait(struct shm_lock *lock, uint64_t begin, uint64_t parks);
 
 /* Waits, sleeping once at the most, until it may be worth to try again: SHM_OK.  Takes nothing,
  * so it may run without the interpreter's lock while other threads use the same handle.  After it,

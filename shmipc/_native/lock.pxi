@@ -1,46 +1,36 @@
-# Locks: a cell in a segment, and how this process waits for it.
+# Locks: one cell, and how this process waits for it.
 
 
-cdef class LockCore:
+cdef class LockCore(CellCore):
     """A lock that any thread or process may release, as multiprocessing.Lock."""
 
-    cdef Attachment attachment
     cdef shm_lock *lock
     cdef shm_place place
-    cdef shm_patience patience
-    cdef int closed_flag
-
-    def __cinit__(self, *args, **kwargs):
-        self.closed_flag = 1
 
     def __dealloc__(self):
         shm_place_close(&self.place)
 
     def _bind(self, Attachment attachment not None, uint32_t cell, uint32_t spin):
-        """Puts the handle over cell number `cell` of the segment's body."""
-        if (<uint64_t>cell + 1) * sizeof(shm_lock) > attachment.segment.facts.body_size:
-            raise CorruptError(f"no lock number {cell} in this segment")
         names = attachment.semaphores
         if names and shm_place_open(&self.place, names[0].encode()) != SHM_OK:
             raise_status(SHM_E_OS)
-        self.attachment = attachment
-        self.lock = <shm_lock *>shm_body(&attachment.segment) + cell
-        shm_patience_init(&self.patience, spin)
-        self.patience.closed = &self.closed_flag
-        self.closed_flag = 0
+        CellCore._bind(self, attachment, cell, spin)
+        self.lock = <shm_lock *>self.body
 
-    def _unbind(self):
-        """Ends this process's waits on the handle; True: its hold may go now."""
-        self.closed_flag = 1
+    cdef uint64_t size(self, uint32_t slots) noexcept:
+        return sizeof(shm_lock)
+
+    cdef void wake_all(self) noexcept:
         shm_unpark(&self.lock.word, INT_MAX, &self.place)
-        return True
 
-    def _is_held(self):
-        """Whether the word is not free; also after closing."""
-        return self.lock == NULL or load_relaxed32(&self.lock.word) != 0
+    def _is_idle(self):
+        """Whether nobody has it; also after closing."""
+        return self.lock != NULL and load_relaxed32(&self.lock.word) == 0
+
+    # --- acquiring --------------------------------------------------------------------------
 
     cdef int try_acquire(self, c_bool slept) except -1:
-        """SHM_OK, SHM_INHERITED or SHM_LOCKED."""
+        """SHM_OK, SHM_INHERITED, SHM_LOCKED or SHM_OWNER_DIED."""
         cdef int status
         cdef uint32_t me
         cdef Attachment attachment = self.attachment
@@ -51,39 +41,59 @@ cdef class LockCore:
             attachment.rejoin()
             me = shm_me(&attachment.segment)
         status = shm_lock_try(&attachment.segment, self.lock, me | (SHM_SLEEPERS if slept else 0))
-        if status != SHM_LOCKED:
-            self.mark_owner()
+        if status <= SHM_INHERITED:
+            self.sign()
         return status
 
-    cdef void mark_owner(self) noexcept:
+    cdef void sign(self) noexcept:
         """What stands beside the word of a lock just taken, before any other thread runs."""
+        shm_lock_sign(self.lock)
 
     cdef void give_up(self) noexcept:
+        store_relaxed64(&self.lock.holder, 0)
         shm_lock_release(self.lock, &self.place)
 
     cdef int acquire_slowly(self, double seconds) except -1:
         """As try_acquire, after waiting."""
         cdef shm_wait wait
+        cdef uint64_t begin = shm_now()
         cdef int status, waited
         shm_wait_init(&wait, deadline_after(seconds), SHM_RECHECK_MIN)
         if self.patience.spin and shm_lock_spin(self.lock, SPIN_WITH_GIL):
             status = self.try_acquire(False)
             if status != SHM_LOCKED:
-                return status
+                return self.settle_late(status, begin, 0)
         while True:
             with nogil:
                 waited = shm_lock_wait(&self.attachment.segment, self.lock, &self.place,
                                        &self.patience, &wait)
-            PyErr_CheckSignals()
+            self.check_signals()
             status = self.try_acquire(True)
             if status != SHM_LOCKED or waited == SHM_TIMED_OUT:
-                return status
+                return self.settle_late(status, begin, wait.parks)
+
+    cdef int settle_late(self, int status, uint64_t begin, uint64_t parks) noexcept:
+        if status <= SHM_INHERITED:
+            shm_lock_count_wait(self.lock, begin, parks)
+        return status
+
+    cdef int check_signals(self) except -1:
+        """A wake that came with the signal that ends this wait is another sleeper's."""
+        try:
+            PyErr_CheckSignals()
+        except BaseException:
+            if load_relaxed32(&self.lock.word) == 0:
+                shm_unpark(&self.lock.word, 1, &self.place)
+            raise
+        return 0
 
     cdef int settle(self, int status) except -1:
         """True if the lock is ours.  A warning that is an error does not leave it held."""
+        if status == SHM_OWNER_DIED:
+            self._refused(self.describe_owner(self.lock))
         if status == SHM_INHERITED:
             try:
-                self._inherited(self.attachment.describe(load_relaxed32(&self.lock.heir_of)))
+                self._inherited(self.describe_dead(self.lock))
             except BaseException:
                 self.give_up()
                 raise
@@ -101,6 +111,7 @@ cdef class LockCore:
     def release(self):
         if self.closed_flag:
             raise_status(SHM_CLOSED)
+        store_relaxed64(&self.lock.holder, 0)
         if shm_lock_release(self.lock, &self.place) != SHM_OK:
             raise ValueError("semaphore or lock released too many times")
 
@@ -110,29 +121,96 @@ cdef class LockCore:
     def __exit__(self, *args):
         self.release()
 
+    # --- looking ----------------------------------------------------------------------------
+
     def locked(self):
         """Whether a living participant holds it now."""
+        cdef uint32_t word
         if self.closed_flag:
             raise_status(SHM_CLOSED)
-        return bool(shm_alive(&self.attachment.segment,
-                              load_relaxed32(&self.lock.word) & SHM_IDENTITY))
+        word = load_relaxed32(&self.lock.word)
+        return bool(word and (self.lock.flags & SHM_LOCK_IS_LENT
+                              or shm_alive(&self.attachment.segment, word & SHM_IDENTITY)))
+
+    cdef bint is_mine(self):
+        """Whether this thread has it."""
+        cdef uint32_t me = shm_me(&self.attachment.segment)
+        return (me != 0 and load_relaxed32(&self.lock.word) & SHM_IDENTITY == me
+                and load_relaxed64(&self.lock.holder) == shm_this_thread())
+
+    def _is_mine(self):
+        self.enter()
+        return self.is_mine()
+
+    def _is_ours(self):
+        """Whether a thread of this process has it."""
+        self.enter()
+        return (load_relaxed32(&self.lock.word) & SHM_IDENTITY
+                == shm_me(&self.attachment.segment))
+
+    @property
+    def _depth(self):
+        self.enter()
+        return load_relaxed32(&self.lock.depth)
+
+    def _owner(self):
+        self.enter()
+        return self.describe_owner(self.lock)
+
+    def _counts(self):
+        self.enter()
+        return self.count_lock(self.lock)
+
+    def _recover(self, bint acquire):
+        """Whether there was a dead owner to recover it from."""
+        self.enter()
+        cdef uint32_t claim = shm_me(&self.attachment.segment) if acquire else 0
+        cdef int status = shm_lock_recover(&self.attachment.segment, self.lock, claim, &self.place)
+        if status == SHM_OK and acquire:
+            self.sign()
+        return status == SHM_OK
+
+    # --- for a condition that goes with it --------------------------------------------------
+
+    cdef uint32_t let_go(self) noexcept:
+        """Releases it whole; how deep it was held."""
+        self.give_up()
+        return 1
+
+    cdef int take_back(self, uint32_t depth) except -1:
+        """Acquires it as deep.  The first exception of a signal handler waits until it is ours
+        again, so that `with condition` can leave; a second one does not."""
+        cdef object interrupted = None
+        cdef int status
+        while True:
+            status = self.try_acquire(False)
+            if status == SHM_LOCKED:
+                try:
+                    status = self.acquire_slowly(INFINITY)
+                except ClosedError:
+                    raise
+                except BaseException as error:
+                    if interrupted is not None:
+                        raise
+                    interrupted = error
+                    continue
+            break
+        self.settle(status)
+        self.deepen(depth)
+        if interrupted is not None:
+            raise interrupted
+        return 0
+
+    cdef void deepen(self, uint32_t depth) noexcept:
+        pass
 
 
 cdef class RLockCore(LockCore):
     """A lock that its owning thread may take again."""
 
-    cdef bint is_mine(self):
-        cdef uint32_t me = shm_me(&self.attachment.segment)
-        return (me != 0 and load_relaxed32(&self.lock.word) & SHM_IDENTITY == me
-                and load_relaxed64(&self.lock.thread) == <uint64_t>PyThread_get_thread_ident())
-
-    cdef void mark_owner(self) noexcept:
-        store_relaxed64(&self.lock.thread, <uint64_t>PyThread_get_thread_ident())
+    cdef void sign(self) noexcept:
+        shm_lock_sign(self.lock)
         store_relaxed32(&self.lock.depth, 1)
-
-    cdef void give_up(self) noexcept:
-        store_relaxed64(&self.lock.thread, 0)
-        shm_lock_release(self.lock, &self.place)
 
     def acquire(self, bint block=True, timeout=None):
         cdef double seconds = seconds_of(timeout)
@@ -154,3 +232,20 @@ cdef class RLockCore(LockCore):
         store_relaxed32(&self.lock.depth, depth)
         if depth == 0:
             self.give_up()
+
+    cdef uint32_t let_go(self) noexcept:
+        cdef uint32_t depth = load_relaxed32(&self.lock.depth)
+        self.give_up()
+        return depth
+
+    cdef void deepen(self, uint32_t depth) noexcept:
+        store_relaxed32(&self.lock.depth, depth)
+
+
+def set_lock_flags(Attachment attachment not None, uint32_t cell, uint32_t flags):
+    """What a death means for the lock in that cell; before anybody else can see it."""
+    (<shm_lock *>shm_body(&attachment.segment) + cell).flags = flags
+
+
+def lock_flags(Attachment attachment not None, uint32_t cell):
+    return (<shm_lock *>shm_body(&attachment.segment) + cell).flags

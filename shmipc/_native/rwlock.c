@@ -127,6 +127,11 @@ int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock
 
 /* --- writing --- */
 
+int shm_rwlock_recover(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    return shm_lock_recover(segment, &rwlock->writer, shm_me(segment), &futex);
+}
+
 /* The lock of one who died waiting at W3 has protected nothing: it is taken whatever its flags say,
  * and without a word. */
 int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *rwlock,
@@ -135,9 +140,7 @@ int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *r
     bool wrote = load_relaxed(&rwlock->writer.depth) != 0;
     int status = shm_lock_try(segment, &rwlock->writer, claim);
     if (status == SHM_OWNER_DIED && !wrote)
-        status = shm_lock_recover(segment, &rwlock->writer, claim, &futex) == SHM_OK
-                     ? SHM_INHERITED
-                     : SHM_LOCKED;
+        status = shm_rwlock_recover(segment, rwlock) == SHM_OK ? SHM_INHERITED : SHM_LOCKED;
     if (status == SHM_INHERITED) /* the dead one's mark stays, for our heir, until we release */
         wrote = load_relaxed(&rwlock->writer.depth) != 0;
     if (status == SHM_OK || status == SHM_INHERITED)

@@ -61,6 +61,10 @@ int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock
 int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *rwlock,
                          uint32_t claim);
 
+/* The writers' lock of a dead writer becomes ours, whatever its flags say: SHM_OK, or SHM_NOT_HELD if
+ * he lives or there is none. */
+int shm_rwlock_recover(const struct shm_segment *segment, struct shm_rwlock *rwlock);
+
 /* W3: whether the writer is alone.  Before it says no, it asks who lives. */
 bool shm_rwlock_is_alone(const struct shm_segment *segment, struct shm_rwlock *rwlock);
 
