@@ -1,8 +1,8 @@
 """Locks that survive the death of their holder.
 
 A lock is one word in shared memory that carries its owner's identity.  When the owner dies, the
-kernel tells whoever waits or polls, and the next one inherits the lock, with a warning, or is refused
-it until somebody recovers it.
+kernel tells whoever waits or polls, and the next one inherits the lock, with a warning, or is
+refused it until somebody recovers it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Owner(NamedTuple):
 
 
 class LockStats(NamedTuple):
-    """Counts of a lock since it was made, by all processes.  One may be off where one was killed."""
+    """Counts of a lock since it was made, by all processes; a kill may leave one of them out."""
 
     acquisitions: int
     contended: int
@@ -147,8 +147,8 @@ class OwnedLock(SharedObject):
         if found is not None:
             dead = DeadOwner(found[0], found[4], _seconds(found[3]))
         raise OwnerDiedError(
-            f"{dead} died holding {self!r}: what it protects may be half written; put that in order "
-            "and call recover()"
+            f"{dead} died holding {self!r}: what it protects may be half written; put that in "
+            "order and call recover()"
         )
 
 

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
@@ -293,7 +293,7 @@ class Queue(_BaseQueue[T]):
     error there.
     """
 
-    _kinds: ClassVar[tuple[int, ...]] = (binding.KIND_QUEUE,)
+    _kinds: tuple[int, ...] = (binding.KIND_QUEUE,)
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""What processes wait for beside locks: semaphores, conditions, events, barriers, reader-writer locks.
+"""What processes wait for beside locks: semaphores, conditions, events, barriers, RWLocks.
 
-They have multiprocessing's signatures and errors, are shared by related and unrelated processes alike,
-and survive the death of whoever uses them: what a process has of any of them is written in its own
-slot, and counts only while it lives.
+They have multiprocessing's signatures and errors, are shared by related and unrelated processes
+alike, and survive the death of whoever uses them: what a process has of any of them is written in
+a word of its own, and counts only while it lives.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class BoundedSemaphore(binding.BoundedSemaphoreCore, SmallObject):
 class Event(binding.EventCore, SmallObject):
     """A flag that processes set, clear and wait for, as `multiprocessing.Event`.
 
-    ``set()`` lets everybody go on who waits at that moment, also if ``clear()`` follows at once.  It
-    has no owner, so nobody's death changes it.
+    ``set()`` lets everybody go on who waits at that moment, also if ``clear()`` follows at once.
+    It has no owner, so nobody's death changes it.
     """
 
     _kind = binding.KIND_EVENT
@@ -161,12 +161,14 @@ class _ConditionParameters:
 class Condition(binding.ConditionCore, SmallObject):
     """A lock, and waiting under it until somebody notifies, as `multiprocessing.Condition`.
 
-    ``lock`` is a shmipc lock; by default the condition has an `RLock` of its own.  A condition with
-    a name that was made with another lock is attached with that lock, as ``attach(name, lock=...)``.
+    ``lock`` is a shmipc lock; by default the condition has an `RLock` of its own.  A condition
+    with a name that was made with another lock is attached with that lock:
+    ``attach(name, lock=lock)``.
 
     ``notify(n)`` wakes those who have waited longest and live.  A waiter that is killed delays
-    nobody, and a notification that it had been given goes to another one.  If the lock's holder dies,
-    whoever acquires it next, also by coming back from a wait, is told as by the lock itself.
+    nobody, and a notification that it had been given goes to another one.  If the lock's holder
+    dies, whoever acquires it next, also by coming back from a wait, is told as by the lock
+    itself.
     """
 
     _kind = binding.KIND_CONDITION
@@ -284,9 +286,9 @@ class _BarrierParameters:
 class Barrier(binding.BarrierCore, SmallObject):
     """A place where so many parties meet and go on together, as `multiprocessing.Barrier`.
 
-    The party that comes last runs its own handle's ``action`` before all go on.  ``timeout`` is the
-    default of this handle's ``wait()``.  A party that dies waiting breaks the barrier for the others:
-    `BrokenBarrierError`, until somebody calls ``reset()``.
+    The party that comes last runs its own handle's ``action`` before all go on.  ``timeout`` is
+    the default of this handle's ``wait()``.  A party that dies waiting breaks the barrier for the
+    others: `BrokenBarrierError`, until somebody calls ``reset()``.
     """
 
     _kind = binding.KIND_BARRIER
@@ -345,8 +347,9 @@ class RWLock(binding.RWLockCore, SmallObject, OwnedLock):
     """A lock that one writer has, or any number of readers.
 
     ``with rwlock.read_lock():`` and ``with rwlock.write_lock():``.  Who wants to write keeps new
-    readers out until he has had his turn, so writers are not starved; the readers that came meanwhile
-    all have theirs before the next writer.  Reading is cheap: a reader writes to a line of its own.
+    readers out until he has had his turn, so writers are not starved; the readers that came
+    meanwhile all have theirs before the next writer.  Reading is cheap: a reader writes to a line
+    of its own.
 
     It belongs to processes: a read lock that one thread took may be released by another of the
     same process.  Neither kind can be taken again by who has it, nor turned into the other.

@@ -62,9 +62,10 @@ class _Atomic(SmallObject):
 class AtomicInt64(binding.NumberCore, _Atomic):
     """A signed 64-bit number that any process changes in one step, and waits for.
 
-    Nothing of it is ever half done: a process killed in a call has changed it or not.  What does not
-    fit is an `OverflowError`, and nothing has changed.  Whatever a process wrote anywhere in shared
-    memory before it stored, added or exchanged is seen by who sees the number that came of it.
+    Nothing of it is ever half done: a process killed in a call has changed it or not.  What does
+    not fit is an `OverflowError`, and nothing has changed.  Whatever a process wrote anywhere in
+    shared memory before it stored, added or exchanged is seen by who sees the number that came of
+    it.
     """
 
     _kind = binding.KIND_INT64
