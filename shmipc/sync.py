@@ -174,7 +174,8 @@ class Condition(binding.ConditionCore, SmallObject):
     _kind = binding.KIND_CONDITION
     _Parameters = _ConditionParameters
     _local = ("lock", "spin")
-    _lock: Any
+    _given: Any = None  # the lock that it was made with
+    _lock: Any = None  # the same, or its own
 
     def __init__(
         self, lock: Lock | RLock | SemaphoreLock | None = None, *, spin: float | None = None
@@ -224,7 +225,7 @@ class Condition(binding.ConditionCore, SmallObject):
     def close(self) -> None:
         """Lets go of this process's hold, and of the lock's if that is the condition's own."""
         super().close()
-        if self._given is None and self._closed and hasattr(self, "_lock"):
+        if self._given is None and self._lock is not None:
             self._lock.close()
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:

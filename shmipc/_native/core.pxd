@@ -34,7 +34,7 @@ cdef extern from "layout.h" nogil:
         SHM_KIND_NDARRAY, SHM_LOCK_RAISES, SHM_LOCK_IS_LENT, SHM_WAITERS
         SHM_UNLINK_LAST, SHM_IDENTITY, SHM_SLOT_FREE, SHM_SLEEPERS, SHM_LAYOUT_VERSION, SHM_ABI
         SHM_ONE_PRODUCER, SHM_ONE_CONSUMER, SHM_SEMAPHORES, SHM_COUNT_TASKS
-        SHM_DRAINING, SHM_STOPPED, SHM_GRANULE
+        SHM_SEMAPHORE_MAX, SHM_DRAINING, SHM_STOPPED, SHM_GRANULE
 
     struct shm_header:
         uint8_t magic[8]
@@ -178,7 +178,6 @@ cdef extern from "lock.h" nogil:
 
 
 cdef extern from "semaphores.h" nogil:
-    const uint32_t SHM_SEMAPHORE_MAX
     int shm_semaphore_try(shm_semaphore *)
     int shm_semaphore_release(shm_semaphore *)
     void shm_semaphore_pass_on(shm_semaphore *)

@@ -154,6 +154,8 @@ _Static_assert(sizeof(struct shm_event) == SHM_HOT, "event layout");
 typedef shm_atomic64 shm_ledger;
 
 /* A Semaphore.  Its units are nobody's: the value is the truth. */
+#define SHM_SEMAPHORE_MAX 0x7FFFFFFFu
+
 struct shm_semaphore {
     shm_atomic32 value;
     uint8_t reserved[SHM_HOT - 4];

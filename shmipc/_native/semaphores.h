@@ -14,8 +14,6 @@
 #include "ledger.h"
 #include "lock.h"
 
-#define SHM_SEMAPHORE_MAX 0x7FFFFFFFu
-
 /* SHM_OK, or SHM_NOT_NOW. */
 static inline int shm_semaphore_try(struct shm_semaphore *semaphore)
 {
