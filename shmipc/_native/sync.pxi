@@ -221,7 +221,8 @@ cdef class ConditionCore(CellCore):
         cdef double seconds = seconds_of(timeout)
         cdef uint32_t place = 0, depth
         self.enter()
-        if not self.lock._is_mine():
+        self.lock.enter()
+        if not self.lock.is_mine():
             raise AssertionError("must acquire() condition before using wait()")
         if shm_condition_enter(&self.attachment.segment, self.condition, &place) != SHM_OK:
             raise BusyError(f"all {SHM_WAITERS} places of a condition are taken by threads that "
@@ -240,7 +241,8 @@ cdef class ConditionCore(CellCore):
     def notify(self, n=1):
         cdef long long count = n
         self.enter()
-        if not self.lock._is_mine():
+        self.lock.enter()
+        if not self.lock.is_mine():
             raise AssertionError("lock is not owned")
         if count > 0:
             shm_condition_notify(&self.attachment.segment, self.condition,
