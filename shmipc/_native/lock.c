@@ -1,39 +1,55 @@
 #include "lock.h"
 
-/* From exactly the word seen, so that one of many succeeds.  The dead owner's sleepers are ours
- * now. */
-static bool take_over(struct shm_lock *lock, uint32_t seen, uint32_t claim)
+/* From exactly the word seen, so that one of many succeeds; `seen` is what is there if it does not.
+ * The dead owner's sleepers are ours now. */
+static bool take_over(struct shm_lock *lock, uint32_t *seen, uint32_t claim)
 {
     uint64_t since = load_relaxed(&lock->since);
-    if (!compare_exchange(&lock->word, &seen, claim ? claim | (seen & SHM_SLEEPERS) : 0))
+    uint32_t dead = *seen & SHM_IDENTITY;
+    if (!compare_exchange(&lock->word, seen, claim ? claim | (*seen & SHM_SLEEPERS) : 0))
         return false;
-    store_relaxed(&lock->heir_of, seen & SHM_IDENTITY);
+    store_relaxed(&lock->heir_of, dead);
     store_relaxed(&lock->dead_since, since);
     store_relaxed(&lock->since, 0);
     fetch_add(&lock->deaths, 1);
     return true;
 }
 
+/* Whoever is named in the word wrote that name into his slot first; the acquire lets us see it.  A
+ * word that has changed may have got an heir, or only a sleeper's bit: it is looked at anew. */
 int shm_lock_try_held(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim)
 {
-    uint32_t seen = load_relaxed(&lock->word);
-    while (seen == 0)
-        if (compare_exchange(&lock->word, &seen, claim))
-            return SHM_OK;
-    if (lock->flags & SHM_LOCK_IS_LENT || shm_alive(segment, seen & SHM_IDENTITY))
-        return SHM_LOCKED;
-    if (lock->flags & SHM_LOCK_RAISES)
-        return load_relaxed(&lock->word) == seen ? SHM_OWNER_DIED : SHM_LOCKED;
-    return take_over(lock, seen, claim) ? SHM_INHERITED : SHM_LOCKED; /* an heir, who lives */
+    uint32_t seen = load_acquire(&lock->word);
+    while (true) {
+        if (seen == 0) {
+            if (compare_exchange(&lock->word, &seen, claim))
+                return SHM_OK;
+            continue;
+        }
+        if (lock->flags & SHM_LOCK_IS_LENT || shm_alive(segment, seen & SHM_IDENTITY))
+            return SHM_LOCKED;
+        if (lock->flags & SHM_LOCK_RAISES) {
+            uint32_t dead = seen;
+            seen = load_acquire(&lock->word);
+            if ((seen ^ dead) & SHM_IDENTITY)
+                continue;
+            return SHM_OWNER_DIED;
+        }
+        if (take_over(lock, &seen, claim))
+            return SHM_INHERITED;
+    }
 }
 
 int shm_lock_recover(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim,
                      const struct shm_place *place)
 {
-    uint32_t seen = load_relaxed(&lock->word);
-    if (seen == 0 || shm_alive(segment, seen & SHM_IDENTITY) || !take_over(lock, seen, claim))
-        return SHM_NOT_HELD;
-    if (claim == 0 && seen & SHM_SLEEPERS)
+    uint32_t seen = load_acquire(&lock->word), dead;
+    do {
+        dead = seen;
+        if (seen == 0 || shm_alive(segment, seen & SHM_IDENTITY))
+            return SHM_NOT_HELD;
+    } while (!take_over(lock, &seen, claim));
+    if (claim == 0 && dead & SHM_SLEEPERS)
         shm_unpark(&lock->word, 1, place);
     return SHM_OK;
 }
@@ -62,7 +78,7 @@ bool shm_lock_spin(const struct shm_lock *lock, uint32_t ns)
 /* The word with the bit set, or 0 if the lock became free first. */
 static uint32_t announce_sleeper(struct shm_lock *lock)
 {
-    uint32_t word = load_relaxed(&lock->word);
+    uint32_t word = load_acquire(&lock->word);
     while (word && !(word & SHM_SLEEPERS))
         if (compare_exchange(&lock->word, &word, word | SHM_SLEEPERS))
             return word | SHM_SLEEPERS;

@@ -80,6 +80,47 @@ static void is_inherited_from_an_old_generation(void)
     shm_lock_release(the_lock(), &futex);
 }
 
+/* Whoever polls while another is about to sleep for a dead owner's lock: the other's bit is no
+ * reason to fail. */
+static atomic_uint turn;
+
+static void *announces_himself(void *unused)
+{
+    struct shm_segment mine;
+    struct shm_patience patience;
+    struct shm_wait wait;
+    bool last;
+    (void)unused;
+    join_beside(&mine, &segment);
+    shm_patience_init(&patience, 0);
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        while (atomic_load(&turn) != 2 * i - 1)
+            cpu_relax();
+        shm_wait_init(&wait, SHM_NEVER, SHM_RECHECK_MIN);
+        shm_lock_wait(&mine, the_lock(), &futex, &patience, &wait);
+        atomic_store(&turn, 2 * i);
+    }
+    shm_leave(&mine, NULL, &last);
+    return NULL;
+}
+
+static void is_inherited_beside_a_sleeper(void)
+{
+    uint32_t dead = 1u << SHM_SLOT_BITS | (segment.facts.slot_count - 1);
+    pthread_t thread;
+    store_relaxed(&segment.slots[shm_slot_of(dead)].identity, dead);
+    CHECK(pthread_create(&thread, NULL, announces_himself, NULL) == 0);
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        store_relaxed(&the_lock()->word, dead);
+        atomic_store(&turn, 2 * i - 1);
+        CHECK(shm_lock_try(&segment, the_lock(), shm_me(&segment)) == SHM_INHERITED);
+        shm_lock_release(the_lock(), &futex);
+        while (atomic_load(&turn) != 2 * i)
+            cpu_relax();
+    }
+    pthread_join(thread, NULL);
+}
+
 static void a_sleeper_finds_the_death(void)
 {
     struct shm_patience patience;
@@ -108,6 +149,7 @@ int main(void)
     excludes(SHM_SPIN_MOST);
     is_inherited_from_the_dead();
     is_inherited_from_an_old_generation();
+    is_inherited_beside_a_sleeper();
     a_sleeper_finds_the_death();
     return 0;
 }
