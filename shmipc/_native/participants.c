@@ -122,26 +122,28 @@ static uint32_t next_identity(uint32_t previous, uint32_t slot)
     return (generation ? generation : 1) << SHM_SLOT_BITS | slot;
 }
 
-static uint32_t write_slot(struct shm_slot *slot, uint32_t index)
+static uint32_t write_slot(struct shm_slot *slot, uint32_t index, const struct shm_process *me)
 {
-    struct shm_process me;
-    shm_describe_process(&me);
-    slot->pid = me.pid;
-    slot->pid_namespace = me.pid_namespace;
-    slot->start_time = me.start_time;
+    slot->pid = me->pid;
+    slot->pid_namespace = me->pid_namespace;
+    slot->start_time = me->start_time;
     slot->joined = shm_wall_clock();
-    memcpy(slot->command, me.command, sizeof slot->command);
+    memcpy(slot->command, me->command, sizeof slot->command);
     uint32_t identity = next_identity(load_relaxed(&slot->identity), index);
     store_release(&slot->identity, identity);
     return identity;
 }
 
+/* From taking the slot to writing the identity, who had it before and died seems to live; so what
+ * takes long comes first. */
 static int enter(struct shm_segment *segment, int door, bool linked)
 {
     uint32_t slot;
+    struct shm_process me;
     int status = check_entry(segment, door, linked);
     if (status != SHM_OK)
         return status;
+    shm_describe_process(&me);
     if (!take_slot(segment, door, &slot))
         return SHM_NO_SLOT;
     void *hold = shm_hold(door);
@@ -149,7 +151,7 @@ static int enter(struct shm_segment *segment, int door, bool linked)
         return SHM_E_OS;
     store_relaxed(&segment->header->use, SHM_USE_OPEN);
     segment->self->hold = hold;
-    store_relaxed(&segment->self->identity, write_slot(&segment->slots[slot], slot));
+    store_relaxed(&segment->self->identity, write_slot(&segment->slots[slot], slot, &me));
     return SHM_OK;
 }
 
