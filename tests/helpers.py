@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from isolation import SHM, TESTS, stat_of
@@ -41,6 +41,14 @@ ARGUMENTS: dict[type, dict[str, Any]] = {
     shmipc.Lock: {},
     shmipc.RLock: {},
     shmipc.SemaphoreLock: {},
+    shmipc.Semaphore: {},
+    shmipc.BoundedSemaphore: {},
+    shmipc.Event: {},
+    shmipc.Condition: {},
+    shmipc.Barrier: {"parties": 2},
+    shmipc.RWLock: {},
+    shmipc.AtomicInt64: {},
+    shmipc.AtomicUInt64: {},
     shmipc.Ring: {"capacity": 65536},
     shmipc.Queue: {"capacity": 65536},
     shmipc.JoinableQueue: {"capacity": 65536},
@@ -102,23 +110,72 @@ def named(cls: Any, name: str | Path, **options: Any) -> Iterator[Any]:
         thing.close()
 
 
+class Sign(NamedTuple):
+    """Something that can be done with an object, seen from another process, and undone."""
+
+    leave: Callable[[Any], Any]
+    is_there: Callable[[Any], bool]
+    remove: Callable[[Any], Any] = lambda thing: None
+
+
+def _write_sign(segment: Any) -> None:
+    segment.buf[:4] = b"sign"
+
+
+LOCKED = Sign(
+    lambda lock: lock.acquire(timeout=10) or pytest.fail("not acquired"),
+    lambda lock: lock.locked() and not lock.acquire(block=False),
+    lambda lock: lock.release(),
+)
+TAKEN = Sign(
+    lambda units: units.acquire(timeout=10) or pytest.fail("not acquired"),
+    lambda units: units.get_value() == 0 and not units.acquire(block=False),
+    lambda units: units.release(),
+)
+STORED = Sign(lambda number: number.store(1234), lambda number: number.load() == 1234)
+SENT = Sign(lambda channel: channel.put(b"sign"), lambda channel: channel.get() == b"sign")
+SIGNS: dict[type, Sign] = {
+    shmipc.Segment: Sign(_write_sign, lambda segment: bytes(segment.buf[:4]) == b"sign"),
+    shmipc.Lock: LOCKED,
+    shmipc.RLock: LOCKED,
+    shmipc.SemaphoreLock: LOCKED,
+    shmipc.Semaphore: TAKEN,
+    shmipc.BoundedSemaphore: TAKEN,
+    shmipc.Event: Sign(
+        lambda event: event.set(), lambda event: event.is_set(), lambda event: event.clear()
+    ),
+    shmipc.Condition: Sign(
+        lambda condition: condition.acquire(timeout=10) or pytest.fail("not acquired"),
+        lambda condition: not condition.acquire(block=False),
+        lambda condition: condition.release(),
+    ),
+    shmipc.Barrier: Sign(
+        lambda barrier: barrier.abort(),
+        lambda barrier: barrier.broken,
+        lambda barrier: barrier.reset(),
+    ),
+    shmipc.RWLock: Sign(
+        lambda lock: lock.acquire_write_lock(timeout=10) or pytest.fail("not acquired"),
+        lambda lock: not lock.acquire_read_lock(block=False),
+        lambda lock: lock.release_write_lock(),
+    ),
+    shmipc.AtomicInt64: STORED,
+    shmipc.AtomicUInt64: STORED,
+    shmipc.Ring: SENT,
+    shmipc.Queue: SENT,
+    shmipc.JoinableQueue: SENT,
+    shmipc.SimpleQueue: SENT,
+}
+
+
 def leave_sign(thing: Any) -> None:
     """Does something with any object of shmipc that `sign_is_there` sees from another process."""
-    if isinstance(thing, shmipc.Segment):
-        thing.buf[:4] = b"sign"
-    elif isinstance(thing, tuple(LOCK_CLASSES)):
-        assert thing.acquire(timeout=10)
-    else:
-        thing.put(b"sign")
+    SIGNS[type(thing)].leave(thing)
 
 
 def sign_is_there(thing: Any) -> bool:
     """Whether the object shows what `leave_sign` did. Takes the message from a channel."""
-    if isinstance(thing, shmipc.Segment):
-        return bytes(thing.buf[:4]) == b"sign"
-    if isinstance(thing, tuple(LOCK_CLASSES)):
-        return thing.locked() and not thing.acquire(block=False)
-    return bool(thing.get() == b"sign")
+    return SIGNS[type(thing)].is_there(thing)
 
 
 def touch(thing: Any) -> None:
@@ -134,8 +191,7 @@ def json_dumps(thing: Any) -> bytes:
 
 def remove_sign(thing: Any) -> None:
     """Undoes `leave_sign` where that is needed: gives a lock back."""
-    if isinstance(thing, tuple(LOCK_CLASSES)):
-        thing.release()
+    SIGNS[type(thing)].remove(thing)
 
 
 def flush(channel: Any) -> None:

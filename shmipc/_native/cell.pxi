@@ -62,12 +62,11 @@ cdef class CellCore:
         self.enter()
         return waited != SHM_TIMED_OUT
 
-    cdef int wait_for_guard(self, shm_lock *guard) except -1:
-        """It is held for a moment only, unless its holder is stopped; so no deadline counts."""
+    cdef int wait_for_guard(self, shm_lock *guard, uint64_t deadline) except -1:
+        """The same for one that is held for a moment only, unless its holder is stopped."""
         cdef shm_wait wait
-        shm_wait_init(&wait, SHM_NEVER, SHM_RECHECK_SOON)
-        self.wait_for_lock(guard, &wait)
-        return 0
+        shm_wait_init(&wait, deadline, SHM_RECHECK_SOON)
+        return self.wait_for_lock(guard, &wait)
 
     cdef object describe_dead(self, const shm_lock *lock):
         """(pid, command, since) of the owner from whom the lock was inherited."""

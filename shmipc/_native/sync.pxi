@@ -20,7 +20,8 @@ cdef class SemaphoreCore(CellCore):
     def _is_idle(self):
         return True
 
-    cdef int try_acquire(self) except -1:
+    cdef int try_acquire(self, double seconds) except -1:
+        """SHM_OK or SHM_NOT_NOW.  Where a guard has to be passed, it waits for that so long."""
         return shm_semaphore_try(self.semaphore)
 
     cdef int wait_for_units(self, shm_wait *wait) noexcept nogil:
@@ -35,7 +36,7 @@ cdef class SemaphoreCore(CellCore):
     def acquire(self, bint block=True, timeout=None):
         cdef double seconds = seconds_of(timeout)
         self.enter()
-        if self.try_acquire() == SHM_OK:
+        if self.try_acquire(max(seconds, A_MOMENT) if block else A_MOMENT) == SHM_OK:
             return True
         return bool(self.acquire_slowly(seconds)) if block else False
 
@@ -43,7 +44,8 @@ cdef class SemaphoreCore(CellCore):
         cdef shm_wait wait
         cdef int waited
         shm_wait_init(&wait, deadline_after(seconds), SHM_RECHECK_MIN)
-        if self.patience.spin and self.spin_for_units() and self.try_acquire() == SHM_OK:
+        if (self.patience.spin and self.spin_for_units()
+                and self.try_acquire(seconds) == SHM_OK):
             return True
         while True:
             with nogil:
@@ -54,7 +56,7 @@ cdef class SemaphoreCore(CellCore):
                 self.pass_on()
                 raise
             self.enter()
-            if self.try_acquire() == SHM_OK:
+            if self.try_acquire(max(seconds_until(wait.deadline), A_MOMENT)) == SHM_OK:
                 return True
             if waited == SHM_TIMED_OUT:
                 return False
@@ -96,13 +98,16 @@ cdef class BoundedSemaphoreCore(SemaphoreCore):
     def _is_idle(self):
         return shm_bounded_value(&self.attachment.segment, self.bounded) == self.bounded.bound
 
-    cdef int try_acquire(self) except -1:
+    cdef int try_acquire(self, double seconds) except -1:
         cdef int status
+        cdef uint64_t deadline = 0
         while True:
             status = shm_bounded_try(&self.attachment.segment, self.bounded)
             if status != SHM_LOCKED:
                 return status
-            self.wait_for_guard(&self.bounded.guard)
+            deadline = deadline or deadline_after(seconds)
+            if not self.wait_for_guard(&self.bounded.guard, deadline):
+                return SHM_NOT_NOW
 
     cdef int wait_for_units(self, shm_wait *wait) noexcept nogil:
         return shm_bounded_wait(&self.attachment.segment, self.bounded, &self.patience, wait)
@@ -311,6 +316,7 @@ cdef class BarrierCore(CellCore):
         """As which number."""
         cdef uint32_t index = 0
         cdef int status
+        cdef bint in_time
         while True:
             status = shm_barrier_arrive(&self.attachment.segment, self.barrier,
                                         self.action is not None, &index)
@@ -319,9 +325,11 @@ cdef class BarrierCore(CellCore):
             if status == SHM_BROKEN_OFF:
                 raise BrokenBarrierError("the barrier is broken")
             if status == SHM_LOCKED:
-                self.wait_for_guard(&self.barrier.guard)
-            elif self.sleep(False, wait) == SHM_TIMED_OUT:
-                raise BrokenBarrierError("the parties of the last round have not left in time")
+                in_time = self.wait_for_guard(&self.barrier.guard, wait.deadline)
+            else:
+                in_time = self.sleep(False, wait) != SHM_TIMED_OUT
+            if not in_time:
+                raise BrokenBarrierError("the last round has not ended in time")
 
     cdef int act(self) except -1:
         try:

@@ -7,21 +7,31 @@ import os
 import random
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ARGUMENTS, CLASSES, LOCK_CLASSES, leave_sign
+from helpers import ARGUMENTS, CHANNELS, CLASSES, LOCK_CLASSES, leave_sign
 from isolation import isolated, shared_names
 
 from shmipc import (
+    AtomicInt64,
+    AtomicUInt64,
+    Barrier,
+    BoundedSemaphore,
+    BrokenBarrierError,
+    BusyError,
+    Condition,
     CorruptError,
+    Event,
     LayoutError,
     OwnerDiedWarning,
     Ring,
+    RWLock,
     Segment,
+    Semaphore,
     ShmipcError,
     SimpleQueue,
 )
@@ -217,7 +227,7 @@ def _filled(cls: Any, where: Path) -> Any:
     thing = cls.create(where, **ARGUMENTS[cls])
     if cls is Segment:
         leave_sign(thing)
-    elif cls not in LOCK_CLASSES:
+    elif cls in CHANNELS:
         for number in range(150):
             thing.put(bytes([number]) * (number % 100 * 10))
             if number >= 5:
@@ -233,6 +243,60 @@ def _flip(content: Any, rng: random.Random) -> None:
         content[offset] ^= rng.choice((1, 128, 255, rng.randrange(256)))
 
 
+def _use_condition(condition: Any) -> None:
+    if condition.acquire(timeout=0.01):
+        with suppress(BusyError):
+            condition.wait(0.001)
+        condition.notify(3)
+        condition.release()
+
+
+def _use_barrier(barrier: Any) -> None:
+    barrier.n_waiting, barrier.broken  # noqa: B018
+    with suppress(BrokenBarrierError):
+        barrier.wait(0.001)
+    barrier.reset()
+
+
+def _use_rwlock(lock: Any) -> None:
+    if lock.acquire_read_lock(timeout=0.01):
+        lock.release_read_lock()
+    if lock.acquire_write_lock(timeout=0.01):
+        lock.release_write_lock()
+
+
+def _use_event(event: Any) -> None:
+    event.wait(0.001)
+    event.set()
+    event.clear()
+
+
+def _use_units(units: Any) -> None:
+    if units.acquire(timeout=0.001):
+        units.release()
+    units.get_value()
+
+
+def _use_number(number: Any) -> None:
+    with suppress(OverflowError):
+        number.add(1)
+    number.wait(number.load(), 0.001)
+    number.store(5)
+
+
+USES: dict[type, Callable[[Any], Any]] = {
+    Segment: leave_sign,
+    Semaphore: _use_units,
+    BoundedSemaphore: _use_units,
+    Event: _use_event,
+    Condition: _use_condition,
+    Barrier: _use_barrier,
+    RWLock: _use_rwlock,
+    AtomicInt64: _use_number,
+    AtomicUInt64: _use_number,
+}
+
+
 def _use(thing: Any) -> None:
     """Everything that does not wait; what comes may be wrong, or an error."""
     with warnings.catch_warnings(), suppress(ShmipcError, OSError, ValueError):
@@ -241,8 +305,8 @@ def _use(thing: Any) -> None:
         if type(thing) in LOCK_CLASSES:
             if thing.acquire(timeout=0.01):
                 thing.release()
-        elif isinstance(thing, Segment):
-            leave_sign(thing)
+        elif type(thing) in USES:
+            USES[type(thing)](thing)
         elif isinstance(thing, SimpleQueue):
             while not thing.empty():
                 thing.get()
