@@ -6,9 +6,8 @@ void shm_flag_set(struct shm_flag *flag)
 {
     static const struct shm_place futex = {0};
     uint32_t word = load_relaxed(&flag->word);
-    while (!(word & SHM_FLAG_SET))
-        if (compare_exchange(&flag->word, &word, (word + SHM_FLAG_TIME) | SHM_FLAG_SET)) /* G */
-            break;
+    while (!compare_exchange(&flag->word, &word, (word + SHM_FLAG_TIME) | SHM_FLAG_SET)) /* G */
+        ;
     shm_event_notify(&flag->event, INT_MAX, &futex);
 }
 

@@ -3,7 +3,11 @@
  * It also counts how often it was set, so that one that is cleared at once has still let go everybody
  * who waited.  Edge G: who sees it set sees what was done before it was set.  Setting is one
  * compare-and-swap; the wake after it is the event count's, so one who dies between the two delays
- * the sleepers until they look again. */
+ * the sleepers until they look again.
+ *
+ * One that is set already is set again, by the same compare-and-swap.  Only to look at it would be a
+ * load after the caller's store of what he signals, and the two may change places: who clears the flag
+ * and then looks for work could miss both the work and the flag. */
 #ifndef SHMIPC_FLAG_H
 #define SHMIPC_FLAG_H
 
