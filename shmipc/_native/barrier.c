@@ -92,7 +92,7 @@ int shm_barrier_arrive(const struct shm_segment *segment, struct shm_barrier *ba
     if (shm_lock_try(segment, &barrier->guard, shm_me(segment)) == SHM_LOCKED)
         return SHM_LOCKED;
     int status = count_in(&book, barrier, acts, index);
-    shm_lock_release(&barrier->guard, &futex);
+    shm_lock_release_guard(&barrier->guard, &futex);
     return status;
 }
 

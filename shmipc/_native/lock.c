@@ -1,5 +1,7 @@
 #include "lock.h"
 
+#include <limits.h>
+
 /* From exactly the word seen, so that one of many succeeds; `seen` is what is there if it does not.
  * The dead owner's sleepers are ours now. */
 static bool take_over(struct shm_lock *lock, uint32_t *seen, uint32_t claim)
@@ -52,6 +54,14 @@ int shm_lock_recover(const struct shm_segment *segment, struct shm_lock *lock, u
     if (claim == 0 && dead & SHM_SLEEPERS)
         shm_unpark(&lock->word, 1, place);
     return SHM_OK;
+}
+
+void shm_lock_release_guard(struct shm_lock *lock, const struct shm_place *place)
+{
+    if (load_relaxed(&lock->word) & SHM_SLEEPERS)
+        store_relaxed(&lock->since, 0);
+    if (exchange(&lock->word, 0) & SHM_SLEEPERS) /* B */
+        shm_unpark(&lock->word, INT_MAX, place);
 }
 
 void shm_lock_count_wait(struct shm_lock *lock, uint64_t begin, uint64_t parks)

@@ -56,6 +56,11 @@ static inline int shm_lock_release(struct shm_lock *lock, const struct shm_place
     return word ? SHM_OK : SHM_NOT_HELD;
 }
 
+/* The same for a guard: a lock for a few steps, to which who has slept comes back without the bit,
+ * or does not come back at all, because he finds before it that there is nothing to do.  Nobody
+ * would restore the bit for those who sleep on, so all are woken. */
+void shm_lock_release_guard(struct shm_lock *lock, const struct shm_place *place);
+
 /* Makes a dead owner's lock free again (`claim` 0), or the claimant's, whatever the flags say:
  * SHM_OK, or SHM_NOT_HELD if its owner lives or there is none. */
 int shm_lock_recover(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim,

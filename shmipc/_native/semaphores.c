@@ -71,7 +71,7 @@ int shm_bounded_try(const struct shm_segment *segment, struct shm_bounded *bound
     int status = left_of(&book, bounded) ? SHM_OK : SHM_NOT_NOW;
     if (status == SHM_OK)
         shm_ledger_add(&book, shm_me(segment)); /* the commit; G */
-    shm_lock_release(&bounded->guard, &futex);
+    shm_lock_release_guard(&bounded->guard, &futex);
     return status;
 }
 
