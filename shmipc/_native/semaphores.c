@@ -75,10 +75,18 @@ int shm_bounded_try(const struct shm_segment *segment, struct shm_bounded *bound
     return status;
 }
 
+/* Those of the dead are counted out first: they are back already, and to give one of them back would
+ * leave the one that is meant with whoever took it. */
+static bool give_back_another(const struct shm_book *book)
+{
+    shm_ledger_drop_dead(book);
+    return shm_ledger_take_any(book);
+}
+
 int shm_bounded_release(const struct shm_segment *segment, struct shm_bounded *bounded)
 {
     struct shm_book book = book_of(segment, bounded);
-    if (!shm_ledger_take(&book, shm_me(segment)) && !shm_ledger_take_any(&book))
+    if (!shm_ledger_take(&book, shm_me(segment)) && !give_back_another(&book))
         return SHM_FULL;
     shm_event_notify(&bounded->event, 1, &futex);
     return SHM_OK;

@@ -6,7 +6,11 @@
  *
  * Edge G: who takes a unit sees what was done before it was given back.  Commit: the value, or the
  * own word in the ledger.  The guard of a bounded one keeps two from taking the last unit at once;
- * nothing that it protects can be half done, so its heir is not told. */
+ * nothing that it protects can be half done, so its heir is not told.  Giving back needs no guard: it
+ * only makes the sum smaller, and so do deaths; whoever reads it too large refuses, and is woken.
+ *
+ * No wake is lost to a sum that is no snapshot: a waiter that sees a unit as taken at P4 (event.h)
+ * has read that word before its release, whose fence then comes after his, and sees his bit. */
 #ifndef SHMIPC_SEMAPHORES_H
 #define SHMIPC_SEMAPHORES_H
 
@@ -45,7 +49,7 @@ uint32_t shm_bounded_value(const struct shm_segment *segment, struct shm_bounded
  * asks the kernel whether who has the units lives. */
 int shm_bounded_try(const struct shm_segment *segment, struct shm_bounded *bounded);
 
-/* One of mine, or else of anybody's.  SHM_OK, or SHM_FULL: nobody has any. */
+/* One of mine, or else of anybody's who lives.  SHM_OK, or SHM_FULL: nobody has any. */
 int shm_bounded_release(const struct shm_segment *segment, struct shm_bounded *bounded);
 
 void shm_bounded_pass_on(const struct shm_segment *segment, struct shm_bounded *bounded);
