@@ -13,6 +13,8 @@
  *      arrive, store of a number)
  *   H  a reader enters, fence, looks for a writer   against   the writer's word, fence, looks for
  *      readers: one of the two sees the other                                           rwlock.h
+ *   I  a party leaves, fence, looks for the guard   against   the guard's release, fence, looks for
+ *      parties: one of the two sees the other                                           barrier.h
  * docs/guarantees.md says what of it is promised to users. */
 #ifndef SHMIPC_ATOMICS_H
 #define SHMIPC_ATOMICS_H

@@ -28,10 +28,16 @@ void shm_barrier_wake_all(struct shm_barrier *barrier)
     shm_unpark(&barrier->phase, INT_MAX, &futex);
 }
 
-/* From exactly `word`; whoever waits has a look. */
+/* From exactly `word`, and nobody is woken yet. */
+static bool turn(struct shm_barrier *barrier, uint32_t word, uint32_t phase)
+{
+    return compare_exchange(&barrier->phase, &word, with_phase(word, phase)); /* G */
+}
+
+/* The same; whoever waits has a look. */
 static bool move(struct shm_barrier *barrier, uint32_t word, uint32_t phase)
 {
-    if (!compare_exchange(&barrier->phase, &word, with_phase(word, phase))) /* G */
+    if (!turn(barrier, word, phase))
         return false;
     shm_barrier_wake_all(barrier);
     return true;
@@ -47,30 +53,70 @@ static bool is_leaving(uint32_t word)
     return phase_in(word) == SHM_LEAVING || phase_in(word) == SHM_RESETTING;
 }
 
-static void break_off(struct shm_barrier *barrier)
+static bool take_guard(const struct shm_segment *segment, struct shm_barrier *barrier)
 {
-    uint32_t word = load_acquire(&barrier->phase);
-    while (is_meeting(word) && !move(barrier, word, SHM_BROKEN))
-        word = load_acquire(&barrier->phase);
+    int status = shm_lock_try(segment, &barrier->guard, shm_me(segment));
+    return status == SHM_OK || status == SHM_INHERITED;
 }
 
-/* What the dead have done to it. */
+/* Wakes for what was done under it, too: they would only have met the guard. */
+static void release_guard(struct shm_barrier *barrier, bool turned)
+{
+    shm_lock_release_guard(&barrier->guard, &futex);
+    if (turned)
+        shm_barrier_wake_all(barrier);
+}
+
+/* Under the guard: nobody arrives, so that nobody is dropped who came for the next round.  Once the
+ * sum is 0, what still counts is that of an older holder of a slot; it has to go as well, or the
+ * next round would take it for one who arrived and died. */
+static bool open_next(const struct shm_book *book, struct shm_barrier *barrier, bool drop_dead)
+{
+    uint32_t word = load_acquire(&barrier->phase);
+    if (!is_leaving(word))
+        return false;
+    if (drop_dead)
+        shm_ledger_drop_dead(book);
+    if (shm_ledger_sum(book) != 0)
+        return false;
+    shm_ledger_drop_dead(book);
+    return turn(barrier, word, SHM_FILLING);
+}
+
+/* Begins the next round, if nobody is left in the last one.  If the guard is taken, its holder does
+ * so, who looks again after he has released it: edge I. */
+static void open_if_deserted(const struct shm_segment *segment, struct shm_barrier *barrier,
+                             bool drop_dead)
+{
+    struct shm_book book = book_of(segment, barrier);
+    while (true) {
+        fence_full(); /* I */
+        if (!is_leaving(load_acquire(&barrier->phase)) ||
+            (!drop_dead && shm_ledger_sum(&book) != 0) || !take_guard(segment, barrier))
+            return;
+        release_guard(barrier, open_next(&book, barrier, drop_dead));
+        drop_dead = false;
+    }
+}
+
+/* What the dead have done to it.  It is broken from exactly the phase in which they were found: it
+ * may have been reset since, and another round have begun. */
 static void look_for_dead(const struct shm_segment *segment, struct shm_barrier *barrier)
 {
     struct shm_book book = book_of(segment, barrier);
     uint32_t word = load_acquire(&barrier->phase);
-    if (is_meeting(word) && shm_ledger_has_dead(&book))
-        break_off(barrier);
-    if (is_leaving(word)) {
-        shm_ledger_drop_dead(&book);
-        if (shm_ledger_sum(&book) == 0)
-            move(barrier, word, SHM_FILLING);
-    }
+    if (phase_in(word) == SHM_BROKEN)
+        return;
+    bool found = shm_ledger_has_dead(&book);
+    if (is_leaving(word))
+        open_if_deserted(segment, barrier, found);
+    else if (found)
+        move(barrier, word, SHM_BROKEN);
 }
 
 /* Under the guard. */
 static int count_in(const struct shm_book *book, struct shm_barrier *barrier, bool acts,
-                    uint32_t *index)
+                    uint32_t *index, bool *turned)
 {
     uint32_t word = load_acquire(&barrier->phase);
     if (phase_in(word) == SHM_BROKEN)
@@ -80,7 +126,7 @@ static int count_in(const struct shm_book *book, struct shm_barrier *barrier, bo
     *index = (uint32_t)shm_ledger_sum(book);
     shm_ledger_add(book, shm_me(book->segment)); /* the commit; G */
     if (*index + 1 == barrier->parties)
-        move(barrier, word, acts ? SHM_ACTING : SHM_LEAVING);
+        *turned = turn(barrier, word, acts ? SHM_ACTING : SHM_LEAVING);
     return SHM_OK;
 }
 
@@ -88,11 +134,13 @@ int shm_barrier_arrive(const struct shm_segment *segment, struct shm_barrier *ba
                        uint32_t *index)
 {
     struct shm_book book = book_of(segment, barrier);
+    bool turned = false;
     look_for_dead(segment, barrier);
-    if (shm_lock_try(segment, &barrier->guard, shm_me(segment)) == SHM_LOCKED)
+    if (!take_guard(segment, barrier))
         return SHM_LOCKED;
-    int status = count_in(&book, barrier, acts, index);
-    shm_lock_release_guard(&barrier->guard, &futex);
+    int status = count_in(&book, barrier, acts, index, &turned);
+    release_guard(barrier, turned);
+    open_if_deserted(segment, barrier, false);
     return status;
 }
 
@@ -113,9 +161,11 @@ int shm_barrier_look(const struct shm_barrier *barrier)
 
 static bool has_met(const void *barrier) { return shm_barrier_look(barrier) != SHM_NOT_NOW; }
 
+/* Also while the last one acts: they have met, but not left. */
 static bool have_left(const void *barrier)
 {
-    return !is_leaving(load_acquire(&((const struct shm_barrier *)barrier)->phase));
+    uint32_t word = load_acquire(&((const struct shm_barrier *)barrier)->phase);
+    return phase_in(word) == SHM_FILLING || phase_in(word) == SHM_BROKEN;
 }
 
 bool shm_barrier_spin(const struct shm_barrier *barrier, uint32_t ns)
@@ -151,9 +201,7 @@ void shm_barrier_leave(const struct shm_segment *segment, struct shm_barrier *ba
 {
     struct shm_book book = book_of(segment, barrier);
     shm_ledger_take(&book, shm_me(segment));
-    uint32_t word = load_acquire(&barrier->phase);
-    if (is_leaving(word) && shm_ledger_sum(&book) == 0)
-        move(barrier, word, SHM_FILLING);
+    open_if_deserted(segment, barrier, false);
 }
 
 void shm_barrier_abort(struct shm_barrier *barrier)
@@ -163,20 +211,19 @@ void shm_barrier_abort(struct shm_barrier *barrier)
         word = load_acquire(&barrier->phase);
 }
 
+/* From any phase but FILLING, in which others may arrive meanwhile: RESETTING, whose end clears the
+ * ledger under the guard.  It ends at once if nobody is there. */
 void shm_barrier_reset(const struct shm_segment *segment, struct shm_barrier *barrier)
 {
     struct shm_book book = book_of(segment, barrier);
-    while (true) {
-        uint32_t word = load_acquire(&barrier->phase);
-        if (is_leaving(word))
+    uint32_t word;
+    do {
+        word = load_acquire(&barrier->phase);
+        if (phase_in(word) == SHM_FILLING && shm_ledger_sum(&book) == 0 &&
+            !shm_ledger_has_dead(&book))
             return;
-        shm_ledger_drop_dead(&book);
-        uint64_t here = shm_ledger_sum(&book);
-        if (here == 0 && phase_in(word) == SHM_FILLING)
-            return;
-        if (move(barrier, word, here ? SHM_RESETTING : SHM_FILLING))
-            return;
-    }
+    } while (!is_leaving(word) && !move(barrier, word, SHM_RESETTING));
+    open_if_deserted(segment, barrier, shm_ledger_has_dead(&book));
 }
 
 void shm_barrier_time_out(struct shm_barrier *barrier)

@@ -11,8 +11,19 @@
  * begins the next round: one who dies on his way out holds nobody up.  One who dies before all have met
  * breaks the barrier, as soon as somebody asks: who arrives, and sleepers when they look again.
  *
- * The guard keeps two from arriving as the same number.  Under it stands one store, so its heir need
- * not know.  Edge G: who leaves sees what all did before they arrived. */
+ * In the ledger of a FILLING barrier stands only who came for this round, dead or alive; that is how a
+ * death is found, also when the slot has a new owner.  So the words of those who died on their way
+ * out are dropped before the phase is FILLING, and none is dropped after: both by doing it under the
+ * guard, without which nobody arrives.  Who leaves as the last may find the guard taken, and goes;
+ * its holder looks, after he has released it, whether somebody has left (edge I: the word of who
+ * leaves, fence, the guard, against the guard, fence, the words: one of the two sees).
+ *
+ * The guard also keeps two from arriving as the same number.  Under it stands one store, or a few
+ * drops of the dead before it, so its heir need not know.  Edge G: who leaves sees what all did
+ * before they arrived.
+ *
+ * A time-out breaks it only while it fills.  Whose time is up while the last one acts has met the
+ * others, and waits for the action without a limit. */
 #ifndef SHMIPC_BARRIER_H
 #define SHMIPC_BARRIER_H
 
