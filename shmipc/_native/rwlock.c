@@ -5,11 +5,12 @@
 #define ONE_IN 1ull
 #define ONE_WAITING (1ull << 16)
 #define ONE_TIME (1ull << 32)
+#define MOST 0xFFFFu /* readers of one process; its threads are fewer than those that may wait */
 
 static const struct shm_place futex = {0};
 
-static uint32_t in(uint64_t word) { return word & 0xFFFF; }
-static uint32_t waiting_in(uint64_t word) { return word >> 16 & 0xFFFF; }
+static uint32_t in(uint64_t word) { return word & MOST; }
+static uint32_t waiting_in(uint64_t word) { return word >> 16 & MOST; }
 static uint32_t times_in(uint64_t word) { return (uint32_t)(word >> 32); }
 
 uint64_t shm_rwlock_size(uint32_t slot_count)
@@ -22,23 +23,43 @@ static struct shm_readers *line_of(struct shm_rwlock *rwlock, uint32_t slot)
     return (struct shm_readers *)(rwlock + 1) + slot;
 }
 
-/* The line of this process.  What the one before it in the slot had goes first. */
+/* What the one before us in this slot had goes, and the line is ours.  Several threads may do this
+ * at once, and the late one must not wipe out what the first has written since.  So it wipes from
+ * exactly the word that it read before it saw that the line was not ours yet, and each wiping
+ * counts as a time let in: the word does not come back. */
+static void take_line(struct shm_rwlock *rwlock, struct shm_readers *mine, uint32_t me)
+{
+    uint64_t word = load_acquire(&mine->word);
+    uint32_t before;
+    shm_use_slot(&rwlock->slots_used, shm_slot_of(me));
+    while ((before = load_acquire(&mine->identity)) != me)
+        if (compare_exchange(&mine->word, &word, (word & ~(ONE_TIME - 1)) + ONE_TIME))
+            compare_exchange(&mine->identity, &before, me);
+}
+
+/* The line of this process. */
 static struct shm_readers *my_line(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
-    uint32_t me = shm_me(segment), slot = shm_slot_of(me);
-    struct shm_readers *mine = line_of(rwlock, slot);
-    if (load_relaxed(&mine->identity) != me) {
-        shm_use_slot(&rwlock->slots_used, slot);
-        store_relaxed(&mine->identity, 0);
-        store_release(&mine->word, 0);
-        store_release(&mine->identity, me);
-    }
+    uint32_t me = shm_me(segment);
+    struct shm_readers *mine = line_of(rwlock, shm_slot_of(me));
+    if (load_acquire(&mine->identity) != me)
+        take_line(rwlock, mine, me);
     return mine;
 }
 
 static bool has_writer(const struct shm_rwlock *rwlock)
 {
     return load_acquire(&rwlock->writer.word) != 0; /* B */
+}
+
+/* One more in; false if the count has no room. */
+static bool come_in(struct shm_readers *mine)
+{
+    uint64_t word = load_relaxed(&mine->word);
+    while (in(word) < MOST)
+        if (compare_exchange(&mine->word, &word, word + ONE_IN))
+            return true;
+    return false;
 }
 
 static void tell_writer(struct shm_rwlock *rwlock)
@@ -48,13 +69,19 @@ static void tell_writer(struct shm_rwlock *rwlock)
         shm_event_wake(&rwlock->readers_go, 1, &futex);
 }
 
-static void go(struct shm_rwlock *rwlock, struct shm_readers *mine)
+/* One less in; false if there is none. */
+static bool go(struct shm_rwlock *rwlock, struct shm_readers *mine)
 {
-    fetch_sub(&mine->word, ONE_IN); /* B */
+    uint64_t word = load_relaxed(&mine->word);
+    do
+        if (in(word) == 0)
+            return false;
+    while (!compare_exchange(&mine->word, &word, word - ONE_IN)); /* B */
     tell_writer(rwlock);
+    return true;
 }
 
-/* A dead writer's lock becomes ours, and we let ourselves in. */
+/* A dead writer's lock becomes ours, and we let ourselves in: there is room. */
 static int read_after_death(const struct shm_segment *segment, struct shm_rwlock *rwlock,
                             struct shm_readers *mine)
 {
@@ -63,7 +90,8 @@ static int read_after_death(const struct shm_segment *segment, struct shm_rwlock
         return SHM_NOT_NOW;
     if (status == SHM_OWNER_DIED)
         return status;
-    fetch_add(&mine->word, ONE_IN);
+    if (!come_in(mine)) /* another thread took it */
+        status = SHM_NO_PLACE;
     shm_rwlock_release_write(segment, rwlock);
     return status;
 }
@@ -71,11 +99,14 @@ static int read_after_death(const struct shm_segment *segment, struct shm_rwlock
 int shm_rwlock_try_read(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
     struct shm_readers *mine = my_line(segment, rwlock);
+    if (in(load_relaxed(&mine->word)) == MOST)
+        return SHM_NO_PLACE;
     if (has_writer(rwlock))
         return read_after_death(segment, rwlock, mine);
-    fetch_add(&mine->word, ONE_IN); /* R1 */
-    fence_full();                   /* R2: H */
-    if (!has_writer(rwlock))        /* R3 */
+    if (!come_in(mine)) /* R1 */
+        return SHM_NO_PLACE;
+    fence_full();            /* R2: H */
+    if (!has_writer(rwlock)) /* R3 */
         return SHM_OK;
     go(rwlock, mine);
     return read_after_death(segment, rwlock, mine);
@@ -118,11 +149,7 @@ bool shm_rwlock_unqueue(struct shm_queued *queued)
 
 int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
-    struct shm_readers *mine = my_line(segment, rwlock);
-    if (in(load_relaxed(&mine->word)) == 0)
-        return SHM_NOT_HELD;
-    go(rwlock, mine);
-    return SHM_OK;
+    return go(rwlock, my_line(segment, rwlock)) ? SHM_OK : SHM_NOT_HELD;
 }
 
 /* --- writing --- */
@@ -132,23 +159,31 @@ int shm_rwlock_recover(const struct shm_segment *segment, struct shm_rwlock *rwl
     return shm_lock_recover(segment, &rwlock->writer, shm_me(segment), &futex);
 }
 
-/* The lock of one who died waiting at W3 has protected nothing: it is taken whatever its flags say,
- * and without a word. */
+/* The lock of one who died before he wrote has protected nothing: it is taken whatever its flags
+ * say.  The mark is read after the death, so it is the dead one's last. */
+static int take_writer(const struct shm_segment *segment, struct shm_rwlock *rwlock,
+                       uint32_t claim)
+{
+    int status = shm_lock_try(segment, &rwlock->writer, claim);
+    if (status != SHM_OWNER_DIED || load_relaxed(&rwlock->writer.depth))
+        return status;
+    return shm_lock_recover(segment, &rwlock->writer, claim, &futex) == SHM_OK ? SHM_INHERITED
+                                                                              : SHM_LOCKED;
+}
+
+/* The dead one's mark stays, for our heir, until we release. */
 int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *rwlock,
                          uint32_t claim)
 {
-    bool wrote = load_relaxed(&rwlock->writer.depth) != 0;
-    int status = shm_lock_try(segment, &rwlock->writer, claim);
-    if (status == SHM_OWNER_DIED && !wrote)
-        status = shm_rwlock_recover(segment, rwlock) == SHM_OK ? SHM_INHERITED : SHM_LOCKED;
-    if (status == SHM_INHERITED) /* the dead one's mark stays, for our heir, until we release */
-        wrote = load_relaxed(&rwlock->writer.depth) != 0;
-    if (status == SHM_OK || status == SHM_INHERITED)
-        fence_full(); /* W2: H */
-    return status == SHM_INHERITED && !wrote ? SHM_OK : status;
+    int status = take_writer(segment, rwlock, claim);
+    if (status != SHM_OK && status != SHM_INHERITED)
+        return status;
+    fence_full(); /* W2: H */
+    return status == SHM_INHERITED && load_relaxed(&rwlock->writer.depth) ? SHM_INHERITED : SHM_OK;
 }
 
-/* A reader of this slot is in, if it is still that participant's. */
+/* How many of this slot are in, if it is still that participant's.  Those of one found dead do not
+ * count again: the line is nobody's, unless it has been taken since. */
 static uint32_t readers_in(const struct shm_segment *segment, struct shm_rwlock *rwlock,
                            uint32_t slot, bool ask)
 {
@@ -157,7 +192,10 @@ static uint32_t readers_in(const struct shm_segment *segment, struct shm_rwlock 
     uint32_t count = in(load_acquire(&line->word)); /* B */
     if (!count || identity != load_relaxed(&segment->slots[slot].identity))
         return 0;
-    return !ask || shm_alive(segment, identity) ? count : 0;
+    if (!ask || shm_alive(segment, identity))
+        return count;
+    compare_exchange(&line->identity, &identity, 0);
+    return 0;
 }
 
 static uint32_t count_readers(const struct shm_segment *segment, struct shm_rwlock *rwlock,
@@ -197,14 +235,15 @@ int shm_rwlock_wait_alone(const struct shm_segment *segment, struct shm_rwlock *
     return shm_event_wait(&rwlock->readers_go, is_unread, &by, patience, wait);
 }
 
-/* W5, for one line: all that wait there are in. */
+/* W5, for one line: all that wait there are in.  If the count has no room for them they stay, and find
+ * that out for themselves. */
 static void let_in(struct shm_readers *line)
 {
     uint64_t word = load_relaxed(&line->word), after;
     do {
-        if (waiting_in(word) == 0)
+        if (waiting_in(word) == 0 || in(word) + waiting_in(word) > MOST)
             return;
-        after = (word & ~(0xFFFF * ONE_WAITING)) + waiting_in(word) * ONE_IN + ONE_TIME;
+        after = (word & ~(MOST * ONE_WAITING)) + waiting_in(word) * ONE_IN + ONE_TIME;
     } while (!compare_exchange(&line->word, &word, after)); /* B */
 }
 
@@ -212,10 +251,10 @@ int shm_rwlock_release_write(const struct shm_segment *segment, struct shm_rwloc
 {
     if ((load_relaxed(&rwlock->writer.word) & SHM_IDENTITY) != shm_me(segment))
         return SHM_NOT_HELD;
+    store_release(&rwlock->writer.depth, 0); /* what is written is whole, before that is said */
     uint32_t used = shm_slots_used(segment, &rwlock->slots_used);
     for (uint32_t slot = 0; slot < used; slot++)
         let_in(line_of(rwlock, slot));
-    store_relaxed(&rwlock->writer.depth, 0);
     shm_lock_release(&rwlock->writer, &futex); /* W6: B */
     shm_event_notify(&rwlock->writer_goes, INT_MAX, &futex);
     return SHM_OK;

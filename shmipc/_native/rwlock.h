@@ -13,9 +13,10 @@
  * writer is not starved: from W1 on nobody new comes in.  Nor are readers: W5 lets in all that waited
  * while he wrote, before the next writer can have the lock, and that one waits for them at W3.
  *
- * What a reader has is a word of his own that counts only while he lives.  A dead writer's lock is
+ * What a reader has is a word of his process, that counts only while it lives.  A dead writer's lock is
  * inherited as any; the heir is told only if the dead one had come to W4, which `depth` says: before
- * it, nothing was written.  A reader may be the heir, and then goes from writer to reader.
+ * it, nothing was written.  A reader may be the heir, and then goes from writer to reader.  An heir
+ * who dies before he releases leaves the mark to his own heir.
  *
  * Edge B: what was written before W6 is seen after R3, W1 and by who was let in at W5; what was read
  * before a reader's leaving is over at W3. */
@@ -31,7 +32,7 @@ uint64_t shm_rwlock_size(uint32_t slot_count);
 /* --- reading --- */
 
 /* SHM_OK: in.  SHM_INHERITED: in, and a writer died writing.  SHM_OWNER_DIED, if that has to be recovered
- * first.  SHM_NOT_NOW. */
+ * first.  SHM_NOT_NOW.  SHM_NO_PLACE: this process reads it 65535 times already. */
 int shm_rwlock_try_read(const struct shm_segment *segment, struct shm_rwlock *rwlock);
 
 /* One who waits to be let in. */
@@ -76,9 +77,10 @@ int shm_rwlock_wait_alone(const struct shm_segment *segment, struct shm_rwlock *
 static inline void shm_rwlock_begin_write(struct shm_rwlock *rwlock)
 {
     store_relaxed(&rwlock->writer.depth, 1);
+    fence_release(); /* nothing is written before the mark */
 }
 
-/* W5 and W6. */
+/* W5 and W6; also for one who gives up before W4. */
 int shm_rwlock_release_write(const struct shm_segment *segment, struct shm_rwlock *rwlock);
 
 /* How many living processes' readers are in. */
