@@ -11,9 +11,15 @@
  * Everything here but the sleeping happens under the user's lock, but nothing relies on it: each step
  * is one compare-and-swap of one word.  A place is the only record of a wait, so one whose process
  * is dead waits no longer, and is used again.  One that dies NOTIFIED had not come back from its
- * wait: whoever comes across it (a sleeper that looks again, who waits or notifies next) makes that
- * place his own first, and passes the notification on.  Should he die in the middle, he leaves what
- * he found, so a second death can at most notify one too many; none is lost.
+ * wait: whoever comes across it (a sleeper that looks again, who notifies next) makes that place his
+ * own first, and passes the notification on.  Should he die in the middle, he leaves what he found.
+ *
+ * So none is lost, but a death may wake one too many: a second one, in the middle; or because those
+ * who waited with the dead one are gone, and who has come since is woken in their stead.  It is as with
+ * any condition: who comes back looks whether it holds.
+ *
+ * Two tell each other apart by place and identity, and threads of one process by the place alone:
+ * only its own thread gives a living one's place back.
  *
  * Edge G: who was notified sees what was done before. */
 #ifndef SHMIPC_CONDITION_H

@@ -47,7 +47,8 @@ static inline bool shm_number_compare_exchange(struct shm_number *number, uint64
 /* Adds to it; `*after` is the sum.  False, and nothing has changed, if that is out of range. */
 bool shm_number_add(struct shm_number *number, int64_t amount, bool is_signed, uint64_t *after);
 
-/* Waits while it is `seen`, sleeping once at the most, as shm_event_wait does. */
+/* Waits while it is `seen`, sleeping once at the most, as shm_event_wait does.  A change that has been
+ * undone when he looks is not seen. */
 int shm_number_wait(struct shm_number *number, uint64_t seen, struct shm_patience *patience,
                     struct shm_wait *wait);
 bool shm_number_spin(const struct shm_number *number, uint64_t seen, uint32_t ns);
