@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -32,6 +33,54 @@ void join_beside(struct shm_segment *other, const struct shm_segment *segment)
     while ((status = shm_join(other, false)) == SHM_LOCKED)
         ;
     CHECK(status == SHM_OK);
+}
+
+void join_in_slot_of(struct shm_segment *other, const struct shm_segment *segment,
+                     uint32_t identity)
+{
+    store_relaxed(&segment->header->next_slot, shm_slot_of(identity));
+    join_beside(other, segment);
+    CHECK(shm_slot_of(shm_me(other)) == shm_slot_of(identity) && shm_me(other) != identity);
+}
+
+int start_player(struct shm_segment *segment, void (*play)(void), uint32_t *identity)
+{
+    int pipes[2];
+    uint32_t me;
+    CHECK(pipe(pipes) == 0);
+    int pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        alarm(120);
+        CHECK(shm_join(segment, false) == SHM_OK);
+        play();
+        me = shm_me(segment);
+        CHECK(write(pipes[1], &me, sizeof me) == sizeof me);
+        while (true)
+            pause();
+    }
+    close(pipes[1]);
+    CHECK(read(pipes[0], &me, sizeof me) == sizeof me);
+    close(pipes[0]);
+    if (identity)
+        *identity = me;
+    return pid;
+}
+
+void kill_player(int pid)
+{
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK(wait_for(pid) == -1);
+}
+
+void run_threads(int count, void *(*play)(void *number))
+{
+    pthread_t threads[64];
+    CHECK(count <= 64);
+    for (intptr_t i = 0; i < count; i++)
+        CHECK(pthread_create(&threads[i], NULL, play, (void *)i) == 0);
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
 }
 
 void make_ring(struct shm_segment *segment, uint64_t max_items, uint32_t flags)

@@ -24,6 +24,22 @@ void make_segment(struct shm_segment *segment, uint64_t body_size, uint64_t payl
  * thread sanitizer tells addresses apart, not memory, so the mapping has to be the same. */
 void join_beside(struct shm_segment *other, const struct shm_segment *segment);
 
+/* The same in the slot that `identity` had, whose process is dead. */
+void join_in_slot_of(struct shm_segment *other, const struct shm_segment *segment,
+                     uint32_t identity);
+
+/* Waits in which nobody dies sleep this long: a lost wake is then seen as a changed interval, and not
+ * healed by looking again. */
+#define WITHOUT_RECHECK (30 * 1000000000ull)
+
+/* A child that joins, plays its part, and stays; answers when it has played, with its identity there
+ * if one asks.  Then it may be killed. */
+int start_player(struct shm_segment *segment, void (*play)(void), uint32_t *identity);
+void kill_player(int pid);
+
+/* As many threads as there are plays, each with its number. */
+void run_threads(int count, void *(*play)(void *number));
+
 /* A new ring of the smallest capacity. */
 void make_ring(struct shm_segment *segment, uint64_t max_items, uint32_t flags);
 
