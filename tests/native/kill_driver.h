@@ -25,6 +25,7 @@
 /* How long the victim and the bystanders sleep the first time. */
 #define KILL_VICTIM_SLEEPS SHM_RECHECK_MIN
 #define KILL_BYSTANDER_SLEEPS (SHM_RECHECK_MIN / 4)
+#define KILL_SLEEPS_ON (1000 * SHM_RECHECK_MAX) /* only a wake ends it before the test is over */
 
 enum kill_kind { KILL_AT_BEGIN, KILL_AFTER_CHANGE, KILL_BEFORE_CALL, KILL_IN_CALL, KILL_AT_END };
 #define KILL_KINDS 5
@@ -77,10 +78,8 @@ struct kill_scenario {
 
     /* In processes of their own that have joined, when `before` is over.  They call
      * kill_ready(run, i) when they hold or are about to sleep, and have to end by themselves, after
-     * the check at the latest.  `late`: not started before other_side calls
-     * kill_start_bystander. */
+     * the check at the latest. */
     void (*bystanders[KILL_BYSTANDERS])(struct kill_run *run);
-    bool late;
 
     /* In the victim: what it has done before, unstepped, and what is stepped. `stranger`: it has
      * not joined. */
@@ -97,16 +96,16 @@ struct kill_scenario {
 };
 
 /* Each ends with a scenario that has no name. */
-extern const struct kill_scenario kill_lock[];
+extern const struct kill_scenario kill_lock[], kill_event[], kill_segment[];
 
 /* For bystanders. */
 void kill_ready(struct kill_run *run, int index);
 
-/* For other_side: starts a bystander, and waits until it sleeps. */
-void kill_start_bystander(struct kill_run *run, int index);
-
-/* For checks: waits until a bystander has ended well. */
+/* For other_side and checks: starts a bystander in the place of one that has ended or was not
+ * there, and waits until it sleeps; waits until it has ended well; kills it. */
+void kill_start_bystander(struct kill_run *run, int index, void (*play)(struct kill_run *run));
 void kill_bystander_ends(struct kill_run *run, int index);
+void kill_bystander_dies(struct kill_run *run, int index);
 
 /* For set_up: more memory to watch; and a segment of another kind than usual, in a new file at
  * `path` (NULL: none), which the survivor has opened and joined. */

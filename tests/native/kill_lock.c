@@ -1,6 +1,5 @@
 /* The lock: one heir, told exactly if the dead held it; nobody hangs, nobody comes in twice. */
 #include <semaphore.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "kill_driver.h"
@@ -80,18 +79,19 @@ static void leave(struct kill_run *run)
     CHECK(give_back(run) == SHM_OK);
 }
 
-static void wait_for_turn(struct kill_run *run, int index)
+static void wait_for_turn(struct kill_run *run, int index, uint64_t interval)
 {
     kill_ready(run, index);
-    int status = take(run, KILL_BYSTANDER_SLEEPS, SHM_NEVER);
+    int status = take(run, interval, SHM_NEVER);
     enter(run);
     store_relaxed(&run->notes->words[TOLD + index], (uint32_t)status);
     usleep(200);
     leave(run);
 }
 
-static void first_sleeper(struct kill_run *run) { wait_for_turn(run, 0); }
-static void second_sleeper(struct kill_run *run) { wait_for_turn(run, 1); }
+static void first_sleeper(struct kill_run *run) { wait_for_turn(run, 0, KILL_BYSTANDER_SLEEPS); }
+static void second_sleeper(struct kill_run *run) { wait_for_turn(run, 1, KILL_BYSTANDER_SLEEPS); }
+static void late_sleeper(struct kill_run *run) { wait_for_turn(run, 0, KILL_SLEEPS_ON); }
 
 static bool was_told(struct kill_run *run, int index)
 {
@@ -109,7 +109,9 @@ static void goes_on(struct kill_run *run, bool inherited)
     CHECK(shm_lock_try(&run->segment, lock, shm_me(&run->segment)) == expected);
     CHECK(shm_lock_try(&other, lock, shm_me(&other)) == SHM_LOCKED);
     enter(run);
-    leave(run);
+    kill_start_bystander(run, 0, late_sleeper);
+    leave(run); /* his wake arrives */
+    kill_bystander_ends(run, 0);
     CHECK(load_relaxed(&lock->word) == 0); /* no mark is left, whoever died asleep */
     CHECK(shm_lock_try(&other, lock, shm_me(&other)) == SHM_OK);
     CHECK(give_back(run) == SHM_OK);
@@ -188,7 +190,7 @@ static void after_two_waiters(struct kill_run *run)
 static void release_with_another_behind(struct kill_run *run)
 {
     if (run->slept == 1) {
-        kill_start_bystander(run, 0);
+        kill_start_bystander(run, 0, first_sleeper);
         leave(run);
     }
 }
@@ -231,14 +233,7 @@ static void hold_for_ever(struct kill_run *run)
     pause();
 }
 
-static void kill_owner(struct kill_run *run)
-{
-    if (!run->bystanders[0])
-        return;
-    CHECK(kill(run->bystanders[0], SIGKILL) == 0);
-    CHECK(wait_for(run->bystanders[0]) == -1);
-    run->bystanders[0] = 0;
-}
+static void kill_owner(struct kill_run *run) { kill_bystander_dies(run, 0); }
 
 /* The sleeper inherits from the owner, or from the victim that has inherited before him.  Only a
  * victim that took it after the sleeper leaves one more heir. */
@@ -332,8 +327,6 @@ const struct kill_scenario kill_lock[] = {
      .who_dies = "the first waiter",
      .others_see = BOTH_GO_ON,
      .set_up = survivor_takes,
-     .bystanders = {first_sleeper},
-     .late = true,
      .victim = acquire,
      .other_side = release_with_another_behind,
      .check = after_being_woken_instead},

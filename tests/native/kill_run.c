@@ -124,13 +124,15 @@ static void run_when_others_sleep(void)
 
 void kill_ready(struct kill_run *run, int index) { store_release(&run->notes->ready[index], 1); }
 
-void kill_start_bystander(struct kill_run *run, int index)
+void kill_start_bystander(struct kill_run *run, int index, void (*play)(struct kill_run *run))
 {
+    CHECK(!run->bystanders[index]);
+    store_relaxed(&run->notes->ready[index], 0);
     int pid = fork_helper();
     if (pid == 0) {
         run_when_others_sleep();
         join(run);
-        run->scenario->bystanders[index](run);
+        play(run);
         _exit(0);
     }
     run->bystanders[index] = pid;
@@ -145,6 +147,16 @@ void kill_bystander_ends(struct kill_run *run, int index)
     run->bystanders[index] = 0;
     if (pid)
         CHECK(wait_for(pid) == 0);
+}
+
+void kill_bystander_dies(struct kill_run *run, int index)
+{
+    int pid = run->bystanders[index];
+    run->bystanders[index] = 0;
+    if (!pid)
+        return;
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK(wait_for(pid) == -1);
 }
 
 static void be_the_victim(struct kill_run *run)
@@ -283,9 +295,9 @@ static void begin_run(struct kill_run *run)
     if (scenario->set_up)
         scenario->set_up(run);
     start_victim(run);
-    for (int i = 0; i < KILL_BYSTANDERS && !scenario->late; i++)
+    for (int i = 0; i < KILL_BYSTANDERS; i++)
         if (scenario->bystanders[i])
-            kill_start_bystander(run, i);
+            kill_start_bystander(run, i, scenario->bystanders[i]);
 }
 
 /* Whoever comes later can join, and nobody takes the dead for alive. */
