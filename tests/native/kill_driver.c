@@ -15,7 +15,8 @@
 #define MOST_POINTS 4096
 #define SKIPPED 77
 
-static const struct kill_scenario *const groups[] = {kill_lock, kill_event, kill_segment};
+static const struct kill_scenario *const groups[] = {kill_lock, kill_event, kill_semaphore,
+                                                   kill_meet, kill_segment};
 
 static struct options {
     bool all, list;

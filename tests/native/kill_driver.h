@@ -96,7 +96,8 @@ struct kill_scenario {
 };
 
 /* Each ends with a scenario that has no name. */
-extern const struct kill_scenario kill_lock[], kill_event[], kill_segment[];
+extern const struct kill_scenario kill_event[], kill_lock[], kill_meet[], kill_segment[],
+    kill_semaphore[];
 
 /* For bystanders. */
 void kill_ready(struct kill_run *run, int index);
