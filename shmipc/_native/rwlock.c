@@ -81,7 +81,29 @@ static bool go(struct shm_rwlock *rwlock, struct shm_readers *mine)
     return true;
 }
 
-/* A dead writer's lock becomes ours, and we let ourselves in: there is room. */
+/* W5, for one line: all that wait there are in.  If the count has no room for them they stay, and find
+ * that out for themselves. */
+static void let_in(struct shm_readers *line)
+{
+    uint64_t word = load_relaxed(&line->word), after;
+    do {
+        if (waiting_in(word) == 0 || in(word) + waiting_in(word) > MOST)
+            return;
+        after = (word & ~(MOST * ONE_WAITING)) + waiting_in(word) * ONE_IN + ONE_TIME;
+    } while (!compare_exchange(&line->word, &word, after)); /* B */
+}
+
+static void let_all_in_and_go(const struct shm_segment *segment, struct shm_rwlock *rwlock)
+{
+    uint32_t used = shm_slots_used(segment, &rwlock->slots_used);
+    for (uint32_t slot = 0; slot < used; slot++)
+        let_in(line_of(rwlock, slot));
+    shm_lock_release(&rwlock->writer, &futex); /* W6: B */
+    shm_event_notify(&rwlock->writer_goes, INT_MAX, &futex);
+}
+
+/* A dead writer's lock becomes ours, and we let ourselves in.  His mark stays, so that our heir is
+ * told if we die holding the lock; the release says in one store that we know. */
 static int read_after_death(const struct shm_segment *segment, struct shm_rwlock *rwlock,
                             struct shm_readers *mine)
 {
@@ -90,9 +112,9 @@ static int read_after_death(const struct shm_segment *segment, struct shm_rwlock
         return SHM_NOT_NOW;
     if (status == SHM_OWNER_DIED)
         return status;
-    if (!come_in(mine)) /* another thread took it */
+    if (!come_in(mine)) /* another thread took the room */
         status = SHM_NO_PLACE;
-    shm_rwlock_release_write(segment, rwlock);
+    let_all_in_and_go(segment, rwlock);
     return status;
 }
 
@@ -179,7 +201,10 @@ int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *r
     if (status != SHM_OK && status != SHM_INHERITED)
         return status;
     fence_full(); /* W2: H */
-    return status == SHM_INHERITED && load_relaxed(&rwlock->writer.depth) ? SHM_INHERITED : SHM_OK;
+    if (status == SHM_INHERITED && load_relaxed(&rwlock->writer.depth))
+        return SHM_INHERITED;
+    store_relaxed(&rwlock->writer.depth, 0); /* what a reader that inherited has left */
+    return SHM_OK;
 }
 
 /* How many of this slot are in, if it is still that participant's.  Those of one found dead do not
@@ -235,28 +260,12 @@ int shm_rwlock_wait_alone(const struct shm_segment *segment, struct shm_rwlock *
     return shm_event_wait(&rwlock->readers_go, is_unread, &by, patience, wait);
 }
 
-/* W5, for one line: all that wait there are in.  If the count has no room for them they stay, and find
- * that out for themselves. */
-static void let_in(struct shm_readers *line)
-{
-    uint64_t word = load_relaxed(&line->word), after;
-    do {
-        if (waiting_in(word) == 0 || in(word) + waiting_in(word) > MOST)
-            return;
-        after = (word & ~(MOST * ONE_WAITING)) + waiting_in(word) * ONE_IN + ONE_TIME;
-    } while (!compare_exchange(&line->word, &word, after)); /* B */
-}
-
 int shm_rwlock_release_write(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
     if ((load_relaxed(&rwlock->writer.word) & SHM_IDENTITY) != shm_me(segment))
         return SHM_NOT_HELD;
     store_release(&rwlock->writer.depth, 0); /* what is written is whole, before that is said */
-    uint32_t used = shm_slots_used(segment, &rwlock->slots_used);
-    for (uint32_t slot = 0; slot < used; slot++)
-        let_in(line_of(rwlock, slot));
-    shm_lock_release(&rwlock->writer, &futex); /* W6: B */
-    shm_event_notify(&rwlock->writer_goes, INT_MAX, &futex);
+    let_all_in_and_go(segment, rwlock);
     return SHM_OK;
 }
 

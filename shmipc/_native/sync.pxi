@@ -417,6 +417,8 @@ cdef class RWLockCore(CellCore):
 
     cdef int settle(self, int status, bint writing) except -1:
         """True if it is ours.  A warning that is an error does not leave it held."""
+        if status == SHM_NO_PLACE:
+            raise BusyError("this process has it for reading as often as it can be counted")
         if status == SHM_OWNER_DIED:
             self._refused(self.describe_owner(&self.rwlock.writer))
         if status == SHM_INHERITED:
