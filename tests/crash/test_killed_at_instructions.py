@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,9 +62,11 @@ def let_another_die_with_it(lock: Any) -> None:
 
 def goes_on(lock: Any) -> None:
     """The next one has it, told exactly if the dead held it; and the one after him, untold."""
-    if lock.locked():  # nobody lives but the survivor, who may not have been asked for it yet
+    owner = lock.owner()
+    if owner and owner.alive:  # the survivor, who has not been asked for it yet
         lock.release()
-    held = lock._is_held()  # by whoever: the word is not free
+        owner = None
+    held = owner is not None
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         assert lock.acquire(block=False)
@@ -75,7 +77,7 @@ def goes_on(lock: Any) -> None:
         warnings.simplefilter("error")
         in_child(acquire_and_release, lock)
         acquire_and_release(lock)
-    assert not lock._is_held()
+    assert lock.owner() is None
 
 
 def lock_cases(cls: Any) -> list[Case]:
@@ -90,11 +92,13 @@ def lock_cases(cls: Any) -> list[Case]:
             call=acquire,
             meanwhile=release,
         ),
-        case(f"{name}-inherit", before=let_another_die_with_it, call=acquire),
         case(f"{name}-release", before=acquire, call=release),
     ]
     if cls is shmipc.Lock:
-        cases.append(case("Lock-first use in a child", call=acquire))
+        cases += [  # long ways, the same for all three
+            case("Lock-first use in a child", call=acquire),
+            case("Lock-inherit", before=let_another_die_with_it, call=acquire),
+        ]
     if cls is shmipc.RLock:
         cases += [
             case(f"{name}-acquire again", before=acquire, call=acquire),
@@ -112,9 +116,51 @@ def acquire_twice(lock: Any) -> None:
     acquire(lock)
 
 
+# --- what is counted by owner -------------------------------------------------------------------
+
+
+def all_units_are_there(semaphore: Any) -> None:
+    assert semaphore.get_value() == 2
+    assert [semaphore.acquire(block=False) for _ in range(3)] == [True, True, False]
+    assert in_child(semaphore.acquire, False) is False
+    semaphore.release()
+    semaphore.release()
+    in_child(acquire_and_release, semaphore)
+
+
+def nobody_reads(rwlock: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rwlock.acquire_write_lock(block=False)
+    assert in_child(rwlock.acquire_read_lock, False) is False
+    rwlock.release_write_lock()
+    assert in_child(rwlock.acquire_read_lock, False) is True
+
+
+def read_once(rwlock: Any) -> None:
+    rwlock.acquire_read_lock()
+    rwlock.release_read_lock()
+
+
+def counted_cases() -> list[Case]:
+    bounded = partial(
+        Case,
+        make=lambda: closing(shmipc.BoundedSemaphore(2, spin=0)),
+        check=all_units_are_there,
+    )
+    rwlock = partial(Case, make=lambda: closing(shmipc.RWLock(spin=0)), check=nobody_reads)
+    read, unread = shmipc.RWLock.acquire_read_lock, shmipc.RWLock.release_read_lock
+    return [
+        bounded("BoundedSemaphore-acquire", before=acquire_and_release, call=acquire),
+        bounded("BoundedSemaphore-release", before=acquire_twice, call=release),
+        rwlock("RWLock-read", before=read_once, call=read),
+        rwlock("RWLock-release read", before=read, call=unread),
+    ]
+
+
 # --- every case ---------------------------------------------------------------------------------
 
-CASES = [case for cls in LOCK_CLASSES for case in lock_cases(cls)]
+CASES = [case for cls in LOCK_CLASSES for case in lock_cases(cls)] + counted_cases()
 
 
 def play(case: Case, thing: Any, stop: Callable[[Stepped], bool]) -> tuple[int, int]:
