@@ -52,14 +52,16 @@ static bool grant(struct shm_condition *condition, uint32_t place)
     return false;
 }
 
-/* The living one who came first, or NOBODY.  Places of the dead are cleared on the way. */
+/* The living one who came first, or NOBODY.  Places of the dead are cleared on the way.  A word is
+ * read with acquire wherever it is asked who lives: who is named in it wrote that name into his slot
+ * first, and would seem dead if we saw the one and not the other. */
 static uint32_t find_first(const struct shm_segment *segment, struct shm_condition *condition)
 {
     while (true) {
         uint32_t first = NOBODY, used = places_used(condition);
         uint64_t oldest = 0;
         for (uint32_t place = 0; place < used; place++) {
-            uint64_t word = load_relaxed(&condition->waiters[place].word);
+            uint64_t word = load_acquire(&condition->waiters[place].word);
             if (is_waiting(word) && (first == NOBODY || is_before(word, oldest))) {
                 first = place;
                 oldest = word;
@@ -88,7 +90,7 @@ static uint32_t take_from_dead(const struct shm_segment *segment,
     uint32_t used = places_used(condition);
     for (uint32_t place = 0; place < used; place++) {
         shm_atomic64 *entry = &condition->waiters[place].word;
-        uint64_t word = load_relaxed(entry);
+        uint64_t word = load_acquire(entry);
         if (state_in(word) != SHM_NOTIFIED || shm_alive(segment, identity_in(word)))
             continue;
         uint64_t ours = (uint64_t)shm_me(segment) << 32 | (uint32_t)word;
@@ -130,7 +132,7 @@ static void clear_dead(const struct shm_segment *segment, struct shm_condition *
 {
     pass_on_from_dead(segment, condition);
     for (uint32_t place = 0; place < places_used(condition); place++) {
-        uint64_t word = load_relaxed(&condition->waiters[place].word);
+        uint64_t word = load_acquire(&condition->waiters[place].word);
         if (is_waiting(word) && !shm_alive(segment, identity_in(word)))
             compare_exchange(&condition->waiters[place].word, &word, 0);
     }
@@ -213,7 +215,7 @@ bool shm_condition_leave(struct shm_condition *condition, uint32_t place)
 void shm_condition_give_up(const struct shm_segment *segment, struct shm_condition *condition,
                            uint32_t place)
 {
-    uint64_t word = load_relaxed(&condition->waiters[place].word);
+    uint64_t word = load_acquire(&condition->waiters[place].word);
     while (is_waiting(word))
         if (compare_exchange(&condition->waiters[place].word, &word, 0))
             return;
@@ -227,7 +229,7 @@ uint32_t shm_condition_waiting(const struct shm_segment *segment,
 {
     uint32_t waiting = 0;
     for (uint32_t place = 0; place < places_used(condition); place++) {
-        uint64_t word = load_relaxed(&condition->waiters[place].word);
+        uint64_t word = load_acquire(&condition->waiters[place].word);
         waiting += is_waiting(word) && shm_alive(segment, identity_in(word));
     }
     return waiting;
