@@ -10,10 +10,26 @@ from functools import partial
 from typing import Any
 
 import pytest
-from helpers import LOCKS, Forked, Gate, made, unique_name, wait_until_asleep
+from helpers import LOCKS, Forked, Gate, in_thread, made, unique_name, wait_until_asleep
 from isolation import isolated
 
-from shmipc import Full, JoinableQueue, Lock, Queue, Ring, RLock, SemaphoreLock, SimpleQueue
+from shmipc import (
+    AtomicInt64,
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Full,
+    JoinableQueue,
+    Lock,
+    Queue,
+    Ring,
+    RLock,
+    RWLock,
+    Semaphore,
+    SemaphoreLock,
+    SimpleQueue,
+)
 
 
 class Wait:
@@ -82,6 +98,86 @@ class HeldLock(Wait):
         self.thing.release()
 
 
+class NoUnits(Wait):
+    def prepare(self) -> None:
+        self.thing.acquire()
+
+    def enter(self) -> None:
+        self.thing.acquire()
+
+    def works_on(self) -> None:
+        self.thing.release()
+        assert self.thing.acquire(timeout=60)
+
+
+class Unset(Wait):
+    def enter(self) -> None:
+        self.thing.wait()
+
+    def works_on(self) -> None:
+        self.thing.set()
+        assert self.thing.wait(60)
+
+
+class Unnotified(Wait):
+    def enter(self) -> None:
+        with self.thing:
+            self.thing.wait()
+
+    def works_on(self) -> None:
+        assert self.thing.acquire(timeout=60)
+        self.thing.notify()
+        assert not self.thing.wait(0)
+        self.thing.release()
+
+
+class Alone(Wait):
+    def enter(self) -> None:
+        self.thing.wait()
+
+    def works_on(self) -> None:
+        self.thing.reset()
+        other = in_thread(self.thing.wait)
+        assert {self.thing.wait(60), other()} == {0, 1}
+
+
+class Written(Wait):
+    def prepare(self) -> None:
+        self.thing.acquire_write_lock()
+
+    def enter(self) -> None:
+        self.thing.acquire_read_lock()
+
+    def works_on(self) -> None:
+        self.thing.release_write_lock()
+        assert self.thing.acquire_write_lock(timeout=60)
+
+
+class WrittenToWrite(Written):
+    def enter(self) -> None:
+        self.thing.acquire_write_lock()
+
+
+class Read(Wait):
+    def prepare(self) -> None:
+        self.thing.acquire_read_lock()
+
+    def enter(self) -> None:
+        self.thing.acquire_write_lock()
+
+    def works_on(self) -> None:
+        assert self.thing.acquire_read_lock(timeout=60)
+
+
+class Unchanged(Wait):
+    def enter(self) -> None:
+        self.thing.wait(0)
+
+    def works_on(self) -> None:
+        assert self.thing.add() == 1
+        assert self.thing.wait(0) == 1
+
+
 class OpenTasks(Wait):
     def prepare(self) -> None:
         self.thing.put(1)
@@ -141,6 +237,15 @@ WAITS: dict[str, Callable[[], Wait]] = {
     "Lock.acquire": lambda: HeldLock(Lock),
     "RLock.acquire": lambda: HeldLock(RLock),
     "SemaphoreLock.acquire": lambda: HeldLock(SemaphoreLock),
+    "Semaphore.acquire": lambda: NoUnits(Semaphore),
+    "BoundedSemaphore.acquire": lambda: NoUnits(BoundedSemaphore),
+    "Event.wait": lambda: Unset(Event),
+    "Condition.wait": lambda: Unnotified(Condition),
+    "Barrier.wait": lambda: Alone(Barrier),
+    "RWLock to read, written": lambda: Written(RWLock),
+    "RWLock to write, written": lambda: WrittenToWrite(RWLock),
+    "RWLock to write, read": lambda: Read(RWLock),
+    "AtomicInt64.wait": lambda: Unchanged(AtomicInt64),
     "attach": lambda: Missing(Lock),
 }
 
