@@ -17,7 +17,7 @@
 
 static const struct kill_scenario *const groups[] = {kill_lock,      kill_recover, kill_event,
                                                    kill_semaphore, kill_meet,    kill_rwlock,
-                                                   kill_segment};
+                                                   kill_number,    kill_segment};
 
 static struct options {
     bool all, list;

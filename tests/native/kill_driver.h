@@ -96,8 +96,8 @@ struct kill_scenario {
 };
 
 /* Each ends with a scenario that has no name. */
-extern const struct kill_scenario kill_event[], kill_lock[], kill_meet[], kill_recover[],
-    kill_rwlock[], kill_segment[], kill_semaphore[];
+extern const struct kill_scenario kill_event[], kill_lock[], kill_meet[], kill_number[],
+    kill_recover[], kill_rwlock[], kill_segment[], kill_semaphore[];
 
 /* For bystanders. */
 void kill_ready(struct kill_run *run, int index);
