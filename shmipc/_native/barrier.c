@@ -53,9 +53,11 @@ static bool is_leaving(uint32_t word)
     return phase_in(word) == SHM_LEAVING || phase_in(word) == SHM_RESETTING;
 }
 
+/* Not for one who has left the segment while a thread of his was here: he is nobody. */
 static bool take_guard(const struct shm_segment *segment, struct shm_barrier *barrier)
 {
-    int status = shm_lock_try(segment, &barrier->guard, shm_me(segment));
+    uint32_t me = shm_me(segment);
+    int status = me ? shm_lock_try(segment, &barrier->guard, me) : SHM_LOCKED;
     return status == SHM_OK || status == SHM_INHERITED;
 }
 

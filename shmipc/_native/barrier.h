@@ -51,7 +51,8 @@ int shm_barrier_wait(const struct shm_segment *segment, struct shm_barrier *barr
 
 bool shm_barrier_spin(const struct shm_barrier *barrier, uint32_t ns);
 
-/* One who arrived goes; the last one opens it for the next round. */
+/* One who arrived goes; the last one opens it for the next round.  Nothing, if this process has left
+ * the segment meanwhile: then it counts as dead. */
 void shm_barrier_leave(const struct shm_segment *segment, struct shm_barrier *barrier);
 
 void shm_barrier_abort(struct shm_barrier *barrier);

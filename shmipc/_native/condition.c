@@ -87,7 +87,7 @@ static bool notify_one(const struct shm_segment *segment, struct shm_condition *
 static uint32_t take_from_dead(const struct shm_segment *segment,
                                struct shm_condition *condition)
 {
-    uint32_t used = places_used(condition);
+    uint32_t used = shm_me(segment) ? places_used(condition) : 0;
     for (uint32_t place = 0; place < used; place++) {
         shm_atomic64 *entry = &condition->waiters[place].word;
         uint64_t word = load_acquire(entry);
@@ -215,7 +215,9 @@ bool shm_condition_leave(struct shm_condition *condition, uint32_t place)
 void shm_condition_give_up(const struct shm_segment *segment, struct shm_condition *condition,
                            uint32_t place)
 {
-    uint64_t word = load_acquire(&condition->waiters[place].word);
+    uint64_t word = load_relaxed(&condition->waiters[place].word);
+    if (identity_in(word) != shm_me(segment))
+        return;
     while (is_waiting(word))
         if (compare_exchange(&condition->waiters[place].word, &word, 0))
             return;

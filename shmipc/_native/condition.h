@@ -51,7 +51,8 @@ bool shm_condition_spin(const struct shm_condition *condition, uint32_t place, u
 /* Gives the place back: whether he was notified. */
 bool shm_condition_leave(struct shm_condition *condition, uint32_t place);
 
-/* The same for one who will not act on it: another is notified in his stead. */
+/* The same for one who will not act on it: another is notified in his stead.  Nothing, if this process
+ * has left the segment meanwhile: then the place is a dead one's, or already somebody else's. */
 void shm_condition_give_up(const struct shm_segment *segment, struct shm_condition *condition,
                            uint32_t place);
 

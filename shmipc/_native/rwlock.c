@@ -171,6 +171,8 @@ bool shm_rwlock_unqueue(struct shm_queued *queued)
 
 int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
+    if (shm_me(segment) == 0) /* it has left the segment, and has no line */
+        return SHM_NOT_HELD;
     return go(rwlock, my_line(segment, rwlock)) ? SHM_OK : SHM_NOT_HELD;
 }
 
@@ -262,7 +264,8 @@ int shm_rwlock_wait_alone(const struct shm_segment *segment, struct shm_rwlock *
 
 int shm_rwlock_release_write(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
-    if ((load_relaxed(&rwlock->writer.word) & SHM_IDENTITY) != shm_me(segment))
+    uint32_t holder = load_relaxed(&rwlock->writer.word) & SHM_IDENTITY;
+    if (holder == 0 || holder != shm_me(segment))
         return SHM_NOT_HELD;
     store_release(&rwlock->writer.depth, 0); /* what is written is whole, before that is said */
     let_all_in_and_go(segment, rwlock);

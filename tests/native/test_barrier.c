@@ -450,6 +450,26 @@ static void who_was_at_the_guard_looks_again(void)
     shm_leave(&other, NULL, &last);
 }
 
+/* A process leaves the segment while a thread of it is here: as if it had died. */
+static void who_has_left_opens_nothing(void)
+{
+    struct shm_segment other, third;
+    bool last;
+    renew(1);
+    join_beside(&other, &segment);
+    join_beside(&third, &segment);
+    arrive_now(&other);
+    shm_leave(&other, NULL, &last);
+    CHECK(shm_lock_try(&third, &barrier()->guard, shm_me(&third)) == SHM_OK);
+    shm_barrier_leave(&other, barrier());
+    CHECK(phase() == SHM_LEAVING && load_relaxed(&barrier()->guard.word) == shm_me(&third));
+    shm_lock_release_guard(&barrier()->guard, &futex);
+    shm_barrier_leave(&other, barrier());
+    CHECK(phase() == SHM_LEAVING && load_relaxed(&barrier()->guard.word) == 0);
+    CHECK(arrive_now(&third) == 0);
+    shm_leave(&third, NULL, &last);
+}
+
 /* Killed anywhere, and replaced; the parent mends it. */
 static int start_party(void)
 {
@@ -530,6 +550,7 @@ int main(void)
     who_waits_for_one_who_dies_leaving_comes_in();
     a_dead_one_at_the_guard_holds_nobody_up();
     who_was_at_the_guard_looks_again();
+    who_has_left_opens_nothing();
     nonsense_in_the_ledger_is_nobody();
     killed_anywhere();
     for (int with_action = 0; with_action < 2; with_action++) {

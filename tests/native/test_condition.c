@@ -352,6 +352,26 @@ static void the_next_in_the_slot_does_not_wait(void)
     shm_leave(&next, NULL, &last);
 }
 
+/* A process leaves the segment while a thread of it is here.  Its place is a dead one's, and then that of
+ * another, which its thread may not give back. */
+static void who_has_left_gives_nothing_back(void)
+{
+    struct shm_segment other;
+    bool last;
+    renew();
+    join_beside(&other, &segment);
+    uint32_t place = enter(&other);
+    shm_leave(&other, NULL, &last);
+    CHECK(shm_condition_waiting(&segment, condition()) == 0);
+    shm_condition_notify(&segment, condition(), 1); /* clears it */
+    CHECK(enter(&segment) == place);
+    shm_condition_give_up(&other, condition(), place);
+    CHECK(shm_condition_waiting(&segment, condition()) == 1);
+    shm_condition_notify(&segment, condition(), 1);
+    shm_condition_give_up(&other, condition(), place);
+    CHECK(shm_condition_leave(condition(), place));
+}
+
 /* Killed asleep, each at another moment, while others wait and notify. */
 static void wait_for_ever(void)
 {
@@ -452,6 +472,7 @@ int main(void)
     who_notifies_passes_on_what_the_dead_was_told();
     who_died_waiting_is_passed_over();
     the_next_in_the_slot_does_not_wait();
+    who_has_left_gives_nothing_back();
     killed_anywhere();
     nonsense_in_the_places_is_nobody();
     a_wait_has_an_end();

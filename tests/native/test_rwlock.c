@@ -387,6 +387,29 @@ static void who_leaves_in_good_order_does_not_read(void)
     write_unlock(&segment);
 }
 
+/* A process leaves the segment while a thread of it is here: it is nobody, and not slot 0. */
+static void who_has_left_releases_nothing(void)
+{
+    struct shm_segment other;
+    struct shm_queued queued;
+    bool last;
+    renew(0);
+    CHECK(shm_slot_of(shm_me(&segment)) == 0);
+    join_beside(&other, &segment);
+    CHECK(try_write() == SHM_OK);
+    shm_rwlock_queue(&other, rwlock(), &queued);
+    shm_leave(&other, NULL, &last);
+    write_unlock(&segment);
+    CHECK(shm_rwlock_unqueue(&queued) && shm_rwlock_readers(&segment, rwlock()) == 0);
+    CHECK(try_read() == SHM_OK);
+    CHECK(shm_rwlock_release_read(&other, rwlock()) == SHM_NOT_HELD);
+    CHECK(shm_rwlock_release_write(&other, rwlock()) == SHM_NOT_HELD);
+    CHECK(shm_rwlock_readers(&segment, rwlock()) == 1);
+    read_unlock(&segment);
+    CHECK(shm_rwlock_release_write(&segment, rwlock()) == SHM_NOT_HELD);
+    is_left_clean();
+}
+
 static void a_dead_writer_lets_go(void)
 {
     renew(0);
@@ -580,6 +603,7 @@ int main(void)
     a_dead_reader_is_gone();
     the_next_in_the_slot_does_not_read();
     who_leaves_in_good_order_does_not_read();
+    who_has_left_releases_nothing();
     a_dead_writer_lets_go();
     what_is_half_written_is_told_to_one();
     an_heir_that_dies_has_an_heir();
