@@ -17,7 +17,7 @@ from rich.progress import Progress
 from benchmarks import report
 from benchmarks.peers import TooLargeError
 from benchmarks.processes import HungError
-from benchmarks.report import TOO_LARGE, Column, Results
+from benchmarks.report import TOO_LARGE, Bar, Column, Results
 
 Measure = Callable[[Any, float], Sequence[float]]
 """Takes a kind of channel and the seconds to measure; returns one value for each column."""
@@ -49,7 +49,7 @@ class Question:
     """What one benchmark asks: of whom, in which cases, how often and for how long.
 
     `quick` is what `seconds` becomes in a smoke run; `standard` is the channel that ratios are to,
-    if not the best of the peers.
+    if not the best of the peers. Whether the bars are met stands below the table.
     """
 
     title: str
@@ -59,6 +59,7 @@ class Question:
     seconds: float = 0.4
     quick: float = 0.02
     standard: str | None = None
+    bars: tuple[Bar, ...] = ()
 
     def ask(self, options: argparse.Namespace, console: Console) -> Results:
         """Measure every channel, as the command line wants it."""
@@ -99,6 +100,7 @@ def ask(question: Question, console: Console) -> Results:
                 progress.update(task, description=f"{question.title}: {kind.name}", refresh=True)
                 _take(case, kind, question.seconds, results)
                 progress.advance(task)
+    results.notes += [bar.sentence(results) for bar in question.bars]
     return results
 
 

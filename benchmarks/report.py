@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
@@ -91,6 +92,14 @@ class Results:
 
         It is the standard, or else the best of the peers by its median.
         """
+        if column.unit.better is None:
+            return None
+        if self.standard is not None:
+            return self.standard if (self.standard, column) in self.values else None
+        return self.best(column)
+
+    def best(self, column: Column) -> str | None:
+        """Return the best of the peers by its median; None if none has a value."""
         medians = {
             name: median(values)
             for (name, of), values in self.values.items()
@@ -98,8 +107,6 @@ class Results:
         }
         if column.unit.better is None or not medians:
             return None
-        if self.standard is not None:
-            return self.standard if self.standard in medians else None
         best: str = column.unit.better(medians, key=medians.__getitem__)
         return best
 
@@ -119,6 +126,31 @@ class Results:
         pairs = zip(self.values[name, column], self.values[other, column], strict=True)
         ratios = [value / base for value, base in pairs if base > 0]
         return median(ratios) if ratios else None
+
+
+class Bar(NamedTuple):
+    """What is asked of the project's own: how `value` is to compare with `base` in one column.
+
+    Without a base it is the best of the peers.
+    """
+
+    claim: str
+    value: str
+    base: str | None
+    column: Column
+    holds: Callable[[float, float], bool]
+    limit: float
+
+    def sentence(self, results: Results) -> str:
+        """Return the claim with the ratio that was measured, and whether it will do."""
+        base = self.base or results.best(self.column)
+        ratio = None if base is None else results.versus(self.value, base, self.column)
+        figure = "?" if ratio is None else f"{ratio:.2f}"
+        bar = f"{'at most' if self.holds is operator.le else 'at least'} {self.limit:g}"
+        verdict = "not measured"
+        if ratio is not None:
+            verdict = "met" if self.holds(ratio, self.limit) else "MISSED"
+        return f"{self.claim.format(figure)} (bar: {bar}): {verdict}."
 
 
 # --- for people -----------------------------------------------------------------------------------
