@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from benchmarks import batches, mapping, objects, parked, round_trip, throughput, topologies
+from benchmarks import (
+    batches,
+    mapping,
+    objects,
+    parked,
+    round_trip,
+    sync,
+    throughput,
+    topologies,
+)
 from benchmarks.harness import main
 
 if __name__ == "__main__":
@@ -14,4 +23,5 @@ if __name__ == "__main__":
         topologies.QUESTION,
         objects.QUESTION,
         mapping.QUESTION,
+        *sync.QUESTIONS,
     )
