@@ -29,6 +29,7 @@ cdef class LockCore(CellCore):
 
     # --- acquiring --------------------------------------------------------------------------
 
+    @cython.final
     cdef int try_acquire(self, c_bool slept) except -1:
         """SHM_OK, SHM_INHERITED, SHM_LOCKED or SHM_OWNER_DIED."""
         cdef int status
@@ -99,27 +100,35 @@ cdef class LockCore(CellCore):
                 raise
         return status != SHM_LOCKED
 
-    def acquire(self, bint block=True, timeout=None):
-        cdef double seconds = seconds_of(timeout)
+    cdef bint take(self, bint block, double seconds) except -1:
         cdef int status = self.try_acquire(False)
         if status == SHM_OK:
             return True
         if status == SHM_LOCKED and block:
             status = self.acquire_slowly(seconds)
-        return bool(self.settle(status))
+        return self.settle(status)
 
-    def release(self):
+    cdef int give(self) except -1:
         if self.closed_flag:
             raise_status(SHM_CLOSED)
         store_relaxed64(&self.lock.holder, 0)
         if shm_lock_release(self.lock, &self.place) != SHM_OK:
             raise ValueError("semaphore or lock released too many times")
+        return 0
 
+    def acquire(self, bint block=True, timeout=None):
+        return self.take(block, seconds_of(timeout))
+
+    def release(self):
+        self.give()
+
+    # Not by way of acquire and release, which would be looked up; and with three parameters, which
+    # come without a tuple.
     def __enter__(self):
-        return self.acquire()
+        return self.take(True, INFINITY)
 
-    def __exit__(self, *args):
-        self.release()
+    def __exit__(self, kind=None, error=None, traceback=None):
+        self.give()
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -212,18 +221,13 @@ cdef class RLockCore(LockCore):
         shm_lock_sign(self.lock)
         store_relaxed32(&self.lock.depth, 1)
 
-    def acquire(self, bint block=True, timeout=None):
-        cdef double seconds = seconds_of(timeout)
-        cdef int status
+    cdef bint take(self, bint block, double seconds) except -1:
         if not self.closed_flag and self.is_mine():
             store_relaxed32(&self.lock.depth, load_relaxed32(&self.lock.depth) + 1)
             return True
-        status = self.try_acquire(False)
-        if status == SHM_LOCKED and block:
-            status = self.acquire_slowly(seconds)
-        return bool(self.settle(status))
+        return LockCore.take(self, block, seconds)
 
-    def release(self):
+    cdef int give(self) except -1:
         if self.closed_flag:
             raise_status(SHM_CLOSED)
         if not self.is_mine():
@@ -232,6 +236,7 @@ cdef class RLockCore(LockCore):
         store_relaxed32(&self.lock.depth, depth)
         if depth == 0:
             self.give_up()
+        return 0
 
     cdef uint32_t let_go(self) noexcept:
         cdef uint32_t depth = load_relaxed32(&self.lock.depth)
