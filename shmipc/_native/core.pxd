@@ -170,11 +170,12 @@ cdef extern from "lock.h" nogil:
     int shm_lock_recover(const shm_segment *, shm_lock *, uint32_t claim, const shm_place *)
     void shm_lock_sign(shm_lock *)
     void shm_lock_count_wait(shm_lock *, uint64_t begin, uint64_t parks)
+    c_bool shm_lock_take(shm_lock *, uint32_t claim)
     int shm_lock_try(const shm_segment *, shm_lock *, uint32_t claim)
     int shm_lock_release(shm_lock *, const shm_place *)
     int shm_lock_wait(const shm_segment *, shm_lock *, const shm_place *, shm_patience *,
                       shm_wait *)
-    c_bool shm_lock_spin(const shm_lock *, uint32_t ns)
+    c_bool shm_lock_spin(shm_lock *, uint32_t claim, uint32_t ns)
 
 
 cdef extern from "semaphores.h" nogil:

@@ -75,11 +75,13 @@ void shm_lock_count_wait(struct shm_lock *lock, uint64_t begin, uint64_t parks)
         ;
 }
 
-bool shm_lock_spin(const struct shm_lock *lock, uint32_t ns)
+static bool is_free(const struct shm_lock *lock) { return load_relaxed(&lock->word) == 0; }
+
+bool shm_lock_spin(struct shm_lock *lock, uint32_t claim, uint32_t ns)
 {
     struct shm_spin spin = {0};
     do
-        if (load_relaxed(&lock->word) == 0)
+        if (is_free(lock) && (claim == 0 || shm_lock_take(lock, claim)))
             return true;
     while (shm_keep_spinning(&spin, ns));
     return false;
@@ -112,7 +114,7 @@ int shm_lock_wait(const struct shm_segment *segment, struct shm_lock *lock,
 {
     uint32_t budget = shm_spin_budget(patience);
     if (budget) {
-        bool in_time = shm_lock_spin(lock, budget);
+        bool in_time = shm_lock_spin(lock, 0, budget);
         shm_spun(patience, in_time);
         if (in_time)
             return SHM_OK;

@@ -30,6 +30,14 @@
 #include "process.h"
 #include "waiting.h"
 
+/* Takes it if it is free.  If not, nobody is asked whether the owner lives: for one who will wait,
+ * and ask before he sleeps. */
+static inline bool shm_lock_take(struct shm_lock *lock, uint32_t claim)
+{
+    uint32_t free = 0;
+    return compare_exchange(&lock->word, &free, claim); /* B */
+}
+
 /* Slow half of shm_lock_try: somebody had it a moment ago. */
 int shm_lock_try_held(const struct shm_segment *segment, struct shm_lock *lock, uint32_t claim);
 
@@ -39,10 +47,7 @@ int shm_lock_try_held(const struct shm_segment *segment, struct shm_lock *lock, 
 static inline int shm_lock_try(const struct shm_segment *segment, struct shm_lock *lock,
                                uint32_t claim)
 {
-    uint32_t seen = 0;
-    if (compare_exchange(&lock->word, &seen, claim))
-        return SHM_OK;
-    return shm_lock_try_held(segment, lock, claim);
+    return shm_lock_take(lock, claim) ? SHM_OK : shm_lock_try_held(segment, lock, claim);
 }
 
 /* Gives it back, whoever holds it.  SHM_NOT_HELD if nobody does. */
@@ -83,7 +88,10 @@ int shm_lock_wait(const struct shm_segment *segment, struct shm_lock *lock,
                   const struct shm_place *place, struct shm_patience *patience,
                   struct shm_wait *wait);
 
-/* Spins, for at most `ns`, until the lock looks free. */
-bool shm_lock_spin(const struct shm_lock *lock, uint32_t ns);
+/* Spins, for at most `ns`, until it has taken the lock; with `claim` 0, until the lock looks free.
+ *
+ * Who takes it as soon as it is free has a chance against a holder that takes it again and again,
+ * because he asks nobody in between whether the holder lives. */
+bool shm_lock_spin(struct shm_lock *lock, uint32_t claim, uint32_t ns);
 
 #endif

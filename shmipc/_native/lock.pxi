@@ -55,21 +55,24 @@ cdef class LockCore(CellCore):
         shm_lock_release(self.lock, &self.place)
 
     cdef int acquire_slowly(self, double seconds) except -1:
-        """As try_acquire, after waiting."""
+        """As try_acquire, after waiting.  Who was woken claims with the bit, because others may sleep
+        still; who only spun need not."""
         cdef shm_wait wait
         cdef uint64_t begin = shm_now()
         cdef int status, waited
+        cdef uint32_t claim
         shm_wait_init(&wait, deadline_after(seconds), SHM_RECHECK_MIN)
-        if self.patience.spin and shm_lock_spin(self.lock, SPIN_WITH_GIL):
-            status = self.try_acquire(False)
-            if status != SHM_LOCKED:
-                return self.settle_late(status, begin, 0)
         while True:
+            if self.patience.spin:
+                claim = shm_me(&self.attachment.segment) | (SHM_SLEEPERS if wait.parks else 0)
+                if shm_lock_spin(self.lock, claim, SPIN_WITH_GIL):
+                    self.sign()
+                    return self.settle_late(SHM_OK, begin, wait.parks)
             with nogil:
                 waited = shm_lock_wait(&self.attachment.segment, self.lock, &self.place,
                                        &self.patience, &wait)
             self.check_signals()
-            status = self.try_acquire(True)
+            status = self.try_acquire(wait.parks > 0)
             if status != SHM_LOCKED or waited == SHM_TIMED_OUT:
                 return self.settle_late(status, begin, wait.parks)
 

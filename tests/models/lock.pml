@@ -4,7 +4,8 @@
  * that acquire (lock.pxi, ring.pxi) changes this model with them.  The steps:
  *
  *   J1 J2     joining: take_slot(), write_slot()
- *   T1        shm_lock_try(): compare_exchange from 0
+ *   S1        shm_lock_take(): compare_exchange from 0, by one who will wait if it fails
+ *   T1        shm_lock_try(): the same, by one who will ask whether the owner lives
  *   T2 to T5  shm_lock_try_held(): load, shm_alive() in two steps, compare_exchange
  *   W1 to W4  shm_lock_wait(): announce_sleeper(), shm_alive() in two steps, shm_park()
  *   R1 R2     shm_lock_release(): exchange, shm_unpark()
@@ -222,6 +223,13 @@ failed: atomic {
             :: else
             fi
         };
+spin:
+S1:     atomic {
+            if
+            :: word == 0 -> word = claim; took(false); goto inside
+            :: else
+            fi
+        };
 W1:     atomic {
             if
             :: word == 0 -> goto slept
@@ -236,7 +244,13 @@ W3:     if
         :: !kernel_says_alive(seen) -> goto slept
         :: kernel_says_alive(seen)
         fi;
-W4:     atomic { futex_wait(); seen = 0 };
+W4:     atomic {
+            futex_wait();
+            seen = 0;
+#ifndef MUTATION_CLAIMS_WITHOUT_THE_BIT /* acquire_slowly(): try_acquire(False) */
+            claim = identity[me] | SLEEPERS
+#endif
+        };
         if
         :: !asleep[me] /* woken, or the word had changed */
         :: atomic { asleep[me] && rechecks > 0 -> rechecks--; asleep[me] = false }
@@ -247,9 +261,6 @@ W4:     atomic { futex_wait(); seen = 0 };
         fi;
 slept:  atomic {
             seen = 0;
-#ifndef MUTATION_CLAIMS_WITHOUT_THE_BIT /* acquire_slowly(): try_acquire(False) */
-            claim = identity[me] | SLEEPERS;
-#endif
             excused[me] = owner_looks_alive;
             goto try
         };
