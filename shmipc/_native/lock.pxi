@@ -30,9 +30,8 @@ cdef class LockCore(CellCore):
     # --- acquiring --------------------------------------------------------------------------
 
     @cython.final
-    cdef int try_acquire(self, c_bool slept) except -1:
-        """SHM_OK, SHM_INHERITED, SHM_LOCKED or SHM_OWNER_DIED."""
-        cdef int status
+    cdef uint32_t claimant(self) except 0:
+        """Who I am, in the lock's word."""
         cdef uint32_t me
         cdef Attachment attachment = self.attachment
         if self.closed_flag:
@@ -41,7 +40,13 @@ cdef class LockCore(CellCore):
         if me == 0:
             attachment.rejoin()
             me = shm_me(&attachment.segment)
-        status = shm_lock_try(&attachment.segment, self.lock, me | (SHM_SLEEPERS if slept else 0))
+        return me
+
+    @cython.final
+    cdef int try_acquire(self, c_bool slept) except -1:
+        """SHM_OK, SHM_INHERITED, SHM_LOCKED or SHM_OWNER_DIED."""
+        cdef uint32_t claim = self.claimant() | (SHM_SLEEPERS if slept else 0)
+        cdef int status = shm_lock_try(&self.attachment.segment, self.lock, claim)
         if status <= SHM_INHERITED:
             self.sign()
         return status
@@ -104,12 +109,10 @@ cdef class LockCore(CellCore):
         return status != SHM_LOCKED
 
     cdef bint take(self, bint block, double seconds) except -1:
-        cdef int status = self.try_acquire(False)
-        if status == SHM_OK:
+        if shm_lock_take(self.lock, self.claimant()):
+            self.sign()
             return True
-        if status == SHM_LOCKED and block:
-            status = self.acquire_slowly(seconds)
-        return self.settle(status)
+        return self.settle(self.acquire_slowly(seconds) if block else self.try_acquire(False))
 
     cdef int give(self) except -1:
         if self.closed_flag:

@@ -156,7 +156,7 @@ acquire:
             excused[me] = owner_looks_alive;
             if
             :: polls = true
-            :: polls = false
+            :: polls = false; goto spin
             fi
         };
 try:
