@@ -69,7 +69,7 @@ cdef class LockCore(CellCore):
         shm_wait_init(&wait, deadline_after(seconds), SHM_RECHECK_MIN)
         while True:
             if self.patience.spin:
-                claim = shm_me(&self.attachment.segment) | (SHM_SLEEPERS if wait.parks else 0)
+                claim = self.claimant() | (SHM_SLEEPERS if wait.parks else 0)
                 if shm_lock_spin(self.lock, claim, SPIN_WITH_GIL):
                     self.sign()
                     return self.settle_late(SHM_OK, begin, wait.parks)
