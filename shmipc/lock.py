@@ -127,7 +127,8 @@ class OwnedLock(SharedObject):
 
         Makes the lock of a dead owner free, or, with ``acquire=True``, yours: to repair under it
         what was half written, and release it.  False if there is no dead owner: somebody else was
-        quicker.  ``X.recover(name)`` is for a file that was in use when the machine went down.
+        quicker, or, with a `RWLock`, he died before he wrote.  ``X.recover(name)`` is for a file
+        that was in use when the machine went down.
         """
         return self._recover(acquire)
 

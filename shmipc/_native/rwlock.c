@@ -180,7 +180,13 @@ int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock
 
 int shm_rwlock_recover(const struct shm_segment *segment, struct shm_rwlock *rwlock)
 {
-    return shm_lock_recover(segment, &rwlock->writer, shm_me(segment), &futex);
+    if (shm_lock_recover(segment, &rwlock->writer, shm_me(segment), &futex) != SHM_OK)
+        return SHM_NOT_HELD;
+    fence_full(); /* W2: H */
+    if (load_relaxed(&rwlock->writer.depth))
+        return SHM_OK;
+    shm_rwlock_release_write(segment, rwlock);
+    return SHM_NOT_HELD;
 }
 
 /* The lock of one who died before he wrote has protected nothing: it is taken whatever its flags

@@ -62,8 +62,8 @@ int shm_rwlock_release_read(const struct shm_segment *segment, struct shm_rwlock
 int shm_rwlock_try_write(const struct shm_segment *segment, struct shm_rwlock *rwlock,
                          uint32_t claim);
 
-/* The writers' lock of a dead writer becomes ours, whatever its flags say: SHM_OK, or SHM_NOT_HELD if
- * he lives or there is none. */
+/* W1 and W2 after a dead writer, whatever the flags say: SHM_OK, or SHM_NOT_HELD if he lives, there is
+ * none, or he had not come to W4.  In the last case readers may be in, and the lock is free again. */
 int shm_rwlock_recover(const struct shm_segment *segment, struct shm_rwlock *rwlock);
 
 /* W3: whether the writer is alone.  Before it says no, it asks who lives. */
