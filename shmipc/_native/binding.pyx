@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
     PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.long cimport PyLong_CheckExact
-from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t
+from cpython.number cimport PyIndex_Check, PyNumber_AsSsize_t, PyNumber_Index
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport EACCES, EFAULT
 from libc.limits cimport INT_MAX
@@ -111,6 +111,11 @@ cdef double seconds_of(object timeout) except? -1:
     if seconds != seconds:
         raise ValueError("timeout: expected seconds or None, found NaN")
     return max(seconds, 0.0)
+
+
+def check_timeout(timeout):
+    """TypeError or ValueError if it is none."""
+    seconds_of(timeout)
 
 
 cdef uint64_t deadline_after(double seconds) noexcept:

@@ -244,7 +244,7 @@ cdef class ConditionCore(CellCore):
         return bool(shm_condition_leave(self.condition, place))
 
     def notify(self, n=1):
-        cdef long long count = n
+        cdef long long count = PyNumber_Index(n)
         self.enter()
         self.lock.enter()
         if not self.lock.is_mine():
@@ -545,7 +545,7 @@ cdef class RWLockCore(CellCore):
         return self.count_lock(&self.rwlock.writer)
 
     def _recover(self, bint acquire):
-        """Whether there was a dead writer to recover it from."""
+        """Whether there was a dead writer to recover it from, who had begun to write."""
         cdef int status
         self.enter()
         status = shm_rwlock_recover(&self.attachment.segment, self.rwlock)
@@ -575,14 +575,21 @@ cdef class NumberCore(CellCore):
         return True
 
     cdef uint64_t bits_of(self, object value) except? 0:
-        cdef int64_t number = value  # OverflowError if it does not fit
+        cdef int64_t number = PyNumber_Index(value)  # OverflowError if it does not fit
         return <uint64_t>number
 
     cdef object number_of(self, uint64_t bits):
         return <int64_t>bits
 
-    cdef bint is_signed(self) noexcept:
-        return True
+    cdef uint64_t add_to(self, object amount) except? 0:
+        cdef int64_t more = PyNumber_Index(amount)
+        return self.add_short(more, True)
+
+    cdef uint64_t add_short(self, int64_t more, bint is_signed) except? 0:
+        cdef uint64_t after = 0
+        if not shm_number_add(self.number, more, is_signed, &after):
+            raise OverflowError(f"{self.load()} and {more} do not fit into 64 bits")
+        return after
 
     def load(self):
         self.enter()
@@ -604,12 +611,8 @@ cdef class NumberCore(CellCore):
         return bool(shm_number_compare_exchange(self.number, before, after))
 
     def add(self, amount=1):
-        cdef int64_t more = amount
-        cdef uint64_t after = 0
         self.enter()
-        if not shm_number_add(self.number, more, self.is_signed(), &after):
-            raise OverflowError(f"{self.load()} and {amount} do not fit into 64 bits")
-        return self.number_of(after)
+        return self.number_of(self.add_to(amount))
 
     def wait(self, seen, timeout=None):
         cdef uint64_t bits = self.bits_of(seen), found
@@ -637,13 +640,22 @@ cdef class UnsignedCore(NumberCore):
     """An unsigned number of 64 bits."""
 
     cdef uint64_t bits_of(self, object value) except? 0:
-        return value
+        return PyNumber_Index(value)
 
     cdef object number_of(self, uint64_t bits):
         return bits
 
-    cdef bint is_signed(self) noexcept:
-        return False
+    cdef uint64_t add_to(self, object amount) except? 0:
+        """An amount may have 65 bits: a sign beside as many as the number has."""
+        cdef object more = PyNumber_Index(amount)
+        if -(1 << 63) <= more < 1 << 63:
+            return self.add_short(more, False)
+        cdef uint64_t before, after
+        while True:
+            before = shm_number_load(self.number)
+            after = before + more  # OverflowError if it does not fit
+            if shm_number_compare_exchange(self.number, before, after):
+                return after
 
 
 def format_cell(Attachment attachment not None, uint32_t cell, int kind, value):
