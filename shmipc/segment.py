@@ -82,6 +82,7 @@ class SharedObject:
     _kinds: tuple[int, ...]  # of segments that it may stand in
     _Parameters: ClassVar[type[Any]]
     _local: tuple[str, ...] = ()  # parameters of the handle, not of the segment
+    _required: tuple[str, ...] = ()  # the first parameters, which have a default for attach() only
     _membership: Membership | None = None
     _closed = True
 
@@ -128,6 +129,8 @@ class SharedObject:
         last user, else it stays until it is unlinked.  With ``replace="dead"`` a name is taken
         over that no living process uses; otherwise one that exists is `FileExistsError`.
         """
+        for missing in set(cls._required[len(args) :]) - set(kwargs):
+            raise TypeError(f"{cls.__name__}: missing a required argument: {missing!r}")
         parameters = cls._Parameters(*args, **kwargs)
         check_choice("unlink", unlink, (None, "last"))
         check_choice("replace", replace, (None, "dead"))
@@ -403,6 +406,7 @@ class Segment(MappedBytes, SharedObject):
 
     _kinds = (binding.KIND_SEGMENT,)
     _Parameters = _SegmentParameters
+    _required = ("size",)
     _local = ("access",)
 
     def __init__(self, size: int, *, access: Literal["r", "rw"] = "rw") -> None:

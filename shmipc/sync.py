@@ -16,7 +16,7 @@ from typing import Any, Self
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
 from shmipc.arena import SmallObject
-from shmipc.errors import LayoutError
+from shmipc.errors import ClosedError, LayoutError
 from shmipc.lock import (
     Lock,
     OnOwnerDeath,
@@ -230,6 +230,8 @@ class Condition(binding.ConditionCore, SmallObject):
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Acquires the lock, as that does."""
+        if self._closed:  # the lock, if it is another's, is not
+            raise ClosedError("this handle is closed")
         return bool(self._lock.acquire(block, timeout))
 
     def release(self) -> None:
@@ -237,7 +239,7 @@ class Condition(binding.ConditionCore, SmallObject):
         self._lock.release()
 
     def __enter__(self) -> bool:
-        return bool(self._lock.acquire())
+        return self.acquire()
 
     def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
         # An error that came because the lock could not be had again is not to be hidden.
@@ -281,6 +283,7 @@ class _BarrierParameters:
         _check_count("parties", self.parties, 1, binding.SEMAPHORE_MAX)
         if self.action is not None and not callable(self.action):
             raise TypeError(f"action: expected a callable, found {type(self.action).__name__}")
+        binding.check_timeout(self.timeout)
         check_spin(self.spin)
 
 
@@ -294,6 +297,7 @@ class Barrier(binding.BarrierCore, SmallObject):
 
     _kind = binding.KIND_BARRIER
     _Parameters = _BarrierParameters
+    _required = ("parties",)
     _local = ("action", "timeout", "spin")
 
     def __init__(
