@@ -26,6 +26,23 @@ static void renew(uint32_t flags)
 
 static bool is_in(int status) { return status == SHM_OK || status == SHM_INHERITED; }
 
+/* Whether it was only that a dead writer's lock has to be recovered: the words are then mended. */
+static volatile uint64_t *words(void) { return (volatile uint64_t *)shm_data(&segment); }
+
+static bool is_mended(struct shm_segment *mine, struct shm_patience *patience,
+                      struct shm_wait *wait, int status)
+{
+    if (status != SHM_OWNER_DIED)
+        return false;
+    if (shm_rwlock_recover(mine, rwlock()) != SHM_OK)
+        return true; /* by another */
+    while (!shm_rwlock_is_alone(mine, rwlock()))
+        CHECK(shm_rwlock_wait_alone(mine, rwlock(), patience, wait) == SHM_OK);
+    words()[1] = words()[0];
+    CHECK(shm_rwlock_release_write(mine, rwlock()) == SHM_OK);
+    return true;
+}
+
 static int read_lock(struct shm_segment *mine, struct shm_patience *patience, uint64_t interval)
 {
     struct shm_wait wait;
@@ -33,6 +50,8 @@ static int read_lock(struct shm_segment *mine, struct shm_patience *patience, ui
     int status;
     shm_wait_init(&wait, SHM_NEVER, interval);
     while (!is_in(status = shm_rwlock_try_read(mine, rwlock()))) {
+        if (is_mended(mine, patience, &wait, status))
+            continue;
         CHECK(status == SHM_NOT_NOW);
         shm_rwlock_queue(mine, rwlock(), &queued);
         CHECK(shm_rwlock_wait_read(mine, &queued, patience, &wait) == SHM_OK);
@@ -55,6 +74,8 @@ static int write_lock(struct shm_segment *mine, struct shm_patience *patience, u
     int status;
     shm_wait_init(&wait, SHM_NEVER, interval);
     while (!is_in(status = shm_rwlock_try_write(mine, rwlock(), claim))) {
+        if (is_mended(mine, patience, &wait, status))
+            continue;
         CHECK(status == SHM_LOCKED);
         CHECK(shm_lock_wait(mine, &rwlock()->writer, &futex, patience, &wait) == SHM_OK);
         claim |= SHM_SLEEPERS;
@@ -512,28 +533,22 @@ static void sleepers_find_the_death(uint32_t ns)
     is_left_clean();
 }
 
-/* Killed anywhere: what is read is whole, unless one is told that it may not be; then he mends it. */
-static volatile uint64_t *words(void) { return (volatile uint64_t *)shm_data(&segment); }
-
-/* The reader who is told may not write: he tells the next writer by a word. */
+/* Killed anywhere: what is read is whole, because what a dead writer left half has to be mended
+ * before anybody comes in; also if who mends it dies. */
 static void read_pair(struct shm_patience *patience)
 {
-    int status = read_lock(&segment, patience, SHM_RECHECK_SOON);
-    if (status == SHM_INHERITED)
-        words()[2] = 1;
-    CHECK(words()[0] == words()[1] || words()[2]);
+    CHECK(read_lock(&segment, patience, SHM_RECHECK_SOON) == SHM_OK);
+    CHECK(words()[0] == words()[1]);
     read_unlock(&segment);
 }
 
 static void write_pair(struct shm_patience *patience)
 {
-    int status = write_lock(&segment, patience, SHM_RECHECK_SOON);
+    CHECK(write_lock(&segment, patience, SHM_RECHECK_SOON) == SHM_OK);
     uint64_t first = words()[0];
-    if (status == SHM_INHERITED || words()[2])
-        words()[1] = first;
-    words()[2] = 0;
     CHECK(first == words()[1]);
     words()[0] = first + 1;
+    sched_yield(); /* a good moment to be killed */
     words()[1] = first + 1;
     write_unlock(&segment);
 }
@@ -561,7 +576,7 @@ static void killed_anywhere(void)
     enum { PLAYERS = 3, KILLS = 90 };
     struct shm_patience patience;
     int pids[PLAYERS];
-    renew(0);
+    renew(SHM_LOCK_RAISES);
     shm_patience_init(&patience, 0);
     for (int i = 0; i < KILLS + PLAYERS; i++) {
         if (i >= PLAYERS)
