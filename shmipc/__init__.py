@@ -4,6 +4,8 @@ They feel like the standard library's, survive ``kill -9`` at any instruction, a
 ring under a Python call can be.
 """
 
+from typing import TYPE_CHECKING
+
 from shmipc.errors import (
     BrokenBarrierError,
     BrokenError,
@@ -27,11 +29,15 @@ from shmipc.reader import Reader
 from shmipc.ring import Ring, RingStats, Waits
 from shmipc.segment import Participant, Segment
 from shmipc.sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
-from shmipc.values import AtomicInt64, AtomicUInt64
+from shmipc.values import Array, AtomicInt64, AtomicUInt64, RawArray, RawValue, Value
+
+if TYPE_CHECKING:
+    from shmipc.arrays import SharedArray as SharedArray
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Array",
     "AtomicInt64",
     "AtomicUInt64",
     "Barrier",
@@ -59,6 +65,8 @@ __all__ = [
     "Queue",
     "RLock",
     "RWLock",
+    "RawArray",
+    "RawValue",
     "Reader",
     "Ring",
     "RingStats",
@@ -68,7 +76,21 @@ __all__ = [
     "ShmipcError",
     "ShutDown",
     "SimpleQueue",
+    "Value",
     "Waits",
     "guard_faults",
     "unguard_faults",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`SharedArray` needs NumPy, which nothing else does; so ``import *`` leaves it out."""
+    if name == "SharedArray":
+        from shmipc.arrays import SharedArray
+
+        return SharedArray
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "SharedArray"})

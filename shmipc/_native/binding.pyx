@@ -59,6 +59,10 @@ RING_PLACES = SHM_RING_PLACES
 LOCK_RAISES = SHM_LOCK_RAISES
 LOCK_IS_LENT = SHM_LOCK_IS_LENT
 SEMAPHORE_MAX = SHM_SEMAPHORE_MAX
+NO_LOCK = SHM_NO_LOCK
+OWN_LOCK = SHM_OWN_LOCK
+SHARED_LOCK = SHM_SHARED_LOCK
+FOREIGN_LOCK = SHM_FOREIGN_LOCK
 
 cdef enum:
     CELL_SIZE = 128
@@ -150,6 +154,7 @@ cdef int raise_status(int status) except -1:
 include "attachment.pxi"
 include "region.pxi"
 include "mapping.pxi"
+include "described.pxi"
 include "cell.pxi"
 include "lock.pxi"
 include "sync.pxi"

@@ -32,6 +32,7 @@ cdef extern from "layout.h" nogil:
         SHM_KIND_SEMAPHORE, SHM_KIND_BOUNDED_SEMAPHORE, SHM_KIND_EVENT, SHM_KIND_CONDITION
         SHM_KIND_BARRIER, SHM_KIND_RWLOCK, SHM_KIND_INT64, SHM_KIND_UINT64, SHM_KIND_CTYPES
         SHM_KIND_NDARRAY, SHM_LOCK_RAISES, SHM_LOCK_IS_LENT, SHM_WAITERS
+        SHM_NO_LOCK, SHM_OWN_LOCK, SHM_SHARED_LOCK, SHM_FOREIGN_LOCK
         SHM_UNLINK_LAST, SHM_IDENTITY, SHM_SLOT_FREE, SHM_SLEEPERS, SHM_LAYOUT_VERSION, SHM_ABI
         SHM_ONE_PRODUCER, SHM_ONE_CONSUMER, SHM_SEMAPHORES, SHM_COUNT_TASKS
         SHM_SEMAPHORE_MAX, SHM_DRAINING, SHM_STOPPED, SHM_GRANULE
@@ -95,6 +96,12 @@ cdef extern from "layout.h" nogil:
     struct shm_number:
         uint64_t value
         shm_event event
+
+    struct shm_description:
+        uint32_t kind, lock
+        uint64_t size
+        uint8_t lock_cookie[16]
+        uint32_t lock_cell, text_size
 
     struct shm_ring_control:
         uint64_t capacity, max_items

@@ -263,6 +263,29 @@ struct shm_number {
 
 _Static_assert(sizeof(struct shm_number) == 2 * SHM_HOT, "number layout");
 
+/* What the bytes of a Value, Array or SharedArray are.  `text_size` bytes of text follow, which say
+ * the type; the next cell is the object's own lock, if it has one; then, in an arena, the bytes.  In
+ * a segment of its own they are the data area.  Written once, before anybody else can see it, and
+ * checked by each who comes. */
+enum shm_lock_of {
+    SHM_NO_LOCK = 0,
+    SHM_OWN_LOCK,     /* the cell that follows */
+    SHM_SHARED_LOCK,  /* another object, which `lock_cookie` and `lock_cell` name */
+    SHM_FOREIGN_LOCK, /* something that is not shmipc's */
+};
+
+struct shm_description {
+    uint32_t kind; /* SHM_KIND_CTYPES or SHM_KIND_NDARRAY: how the text is to be read */
+    uint32_t lock; /* enum shm_lock_of */
+    uint64_t size; /* of the bytes */
+    uint8_t lock_cookie[16];
+    uint32_t lock_cell;
+    uint32_t text_size;
+    uint8_t reserved[64 - 40];
+};
+
+_Static_assert(sizeof(struct shm_description) == 64, "description layout");
+
 /* A message in the ring.  The data area is mapped twice, so a record never wraps.
  *
  *   state   RESERVED  claimed by `identity`, not yet whole

@@ -283,6 +283,12 @@ cdef class Region:
 
     # Views.
 
+    cdef int prepare_view(self) except -1:
+        """Somebody may have put another handler over the guard's."""
+        if self.region.watch != NULL and shm_faults_are_guarded() and shm_guard_faults() != 0:
+            raise_status(SHM_E_OS)
+        return 0
+
     def __getbuffer__(self, Py_buffer *view, int flags):
         cdef void *address = &self.nothing
         if not self.readable or self.region.mixed:
@@ -290,8 +296,7 @@ cdef class Region:
                               "several; protect() the whole first")
         if flags & PyBUF_WRITABLE and not self.writable:
             raise BufferError("it is read-only")
-        if self.region.watch != NULL and shm_faults_are_guarded() and shm_guard_faults() != 0:
-            raise_status(SHM_E_OS)  # somebody may have put another handler over ours
+        self.prepare_view()
         if self.length:
             address = self.region.base + self.start
         PyBuffer_FillInfo(view, self, address, self.length, not self.writable, flags)
