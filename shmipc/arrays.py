@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, Self, SupportsIndex, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Literal, Self, SupportsIndex, TypedDict, Unpack, cast
 
 import numpy as np
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
 from shmipc.described import DescribedMemory, Description, DualUnlink
-from shmipc.errors import ClosedError, CorruptError
+from shmipc.errors import CorruptError
 from shmipc.names import Name
 from shmipc.segment import MAX_SIZE, Participant, check_choice
 
@@ -55,7 +55,7 @@ def _read_dtype(written: Any) -> DType:
         return np.dtype(written)
     if isinstance(written, list):
         base, shape = written
-        return np.dtype((_read_dtype(base), tuple(map(operator.index, shape))))
+        return cast(DType, np.dtype((_read_dtype(base), tuple(map(operator.index, shape)))))
     fields: list[Any] = written["fields"]
     facts: dict[str, Any] = {
         "names": [field[0] for field in fields],
@@ -65,7 +65,8 @@ def _read_dtype(written: Any) -> DType:
     }
     if any(len(field) > 3 for field in fields):
         facts["titles"] = [field[3] if len(field) > 3 else None for field in fields]
-    return np.dtype(cast(Any, facts))
+    whole: DType = np.dtype(cast(Any, facts))
+    return whole
 
 
 def _check_dtype(dtype: DType) -> None:
@@ -89,7 +90,8 @@ class _ArrayParameters:
     dtype: Any = float
     order: Order = "C"
     access: Access = "rw"
-    initial: bytes | None = None
+
+    initial: ClassVar[bytes | None] = None
 
     def __post_init__(self) -> None:
         check_choice("order", self.order, ("C", "F"))
@@ -118,9 +120,7 @@ class _ArrayParameters:
     @property
     def description(self) -> Description:
         size = prod(self.shape) * self.dtype.itemsize
-        return Description(
-            binding.KIND_NDARRAY, size, binding.NO_LOCK, bytes(16), 0, self.text
-        )
+        return Description(binding.KIND_NDARRAY, size, binding.NO_LOCK, bytes(16), 0, self.text)
 
 
 class _ArrayMemory(DescribedMemory):
@@ -199,6 +199,9 @@ def _of_an_array(name: str) -> Any:
     return call
 
 
+_GET: Callable[..., Any] = np.ndarray.__getitem__
+
+
 class SharedArray(np.ndarray[Any, Any]):
     """``SharedArray(shape, dtype=float, *, order="C")``: a NumPy array in shared memory, of zeros.
 
@@ -255,12 +258,17 @@ class SharedArray(np.ndarray[Any, Any]):
         cls,
         name: Name,
         shape: SupportsIndex | Iterable[int],
-        *args: Any,
-        **kwargs: Any,
+        dtype: Any = None,
+        *,
+        order: Order | None = None,
+        access: Access = "rw",
+        **naming: Unpack[Naming],
     ) -> Self:
-        """Attaches to ``name``, or creates it; arguments as for ``create``.  What is given and does
-        not agree with what is there is a `LayoutError`."""
-        return cls._over(_ArrayMemory.open(name, shape, *args, **kwargs))
+        """Attaches to ``name``, or creates it.  What is given and does not agree with what is there
+        is a `LayoutError`."""
+        said = {"dtype": dtype, "order": order}
+        given = {key: value for key, value in said.items() if value is not None}
+        return cls._over(_ArrayMemory.open(name, shape, access=access, **given, **naming))
 
     @classmethod
     def recover(cls, name: Name) -> None:
@@ -271,7 +279,7 @@ class SharedArray(np.ndarray[Any, Any]):
     def _shared(self) -> _ArrayMemory:
         memory = _memory_behind(self)
         if memory is None:
-            raise ClosedError("this array shares nothing")
+            raise ValueError("this array shares nothing")
         return memory
 
     unlink = DualUnlink(_ArrayMemory, _shared)
@@ -288,11 +296,12 @@ class SharedArray(np.ndarray[Any, Any]):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, or the array that it is a view on."""
+        """Whether it was closed, or another view on the same memory."""
         return self._shared().closed
 
     def close(self) -> None:
-        """Lets go of this process's hold; the array and its views stay valid."""
+        """Lets go of this process's hold, which an array and its views have together; they stay
+        valid."""
         self._shared().close()
 
     def participants(self) -> list[Participant]:
@@ -302,9 +311,10 @@ class SharedArray(np.ndarray[Any, Any]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         memory = _memory_behind(self)
-        if memory is None:
+        start = self.__array_interface__["data"][0]
+        if memory is None or not memory.address <= start <= memory.address + memory.size:
             return self.view(np.ndarray).__reduce_ex__(protocol)
-        offset = self.__array_interface__["data"][0] - memory.address
+        offset = start - memory.address
         facts = (self.dtype, self.shape, self.strides, offset, self.flags.writeable)
         return _array_again, (type(self), memory, *facts)
 
@@ -313,9 +323,7 @@ class SharedArray(np.ndarray[Any, Any]):
 
     # What shares nothing is an ordinary array.
 
-    def __array_wrap__(
-        self, array: Any, context: Any = None, return_scalar: bool = False
-    ) -> Any:
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         if array is self:
             return array
         return array[()] if return_scalar or array.ndim == 0 else array.view(np.ndarray)
@@ -323,7 +331,13 @@ class SharedArray(np.ndarray[Any, Any]):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return _plain(super().__array_function__(func, types, args, kwargs))
 
-    __getitem__ = _of_an_array("__getitem__")
+    def __getitem__(self, key: Any) -> Any:
+        result = _GET(self, key)
+        # A copy is NumPy's own array, and perhaps this class over it.
+        if isinstance(result, SharedArray) and type(result.base) is np.ndarray:
+            return _plain(result)
+        return result
+
     __copy__ = _of_an_array("__copy__")
     __deepcopy__ = _of_an_array("__deepcopy__")
     argmax = _of_an_array("argmax")

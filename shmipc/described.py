@@ -172,5 +172,3 @@ class DualUnlink:
     def __get__(self, obj: Any, cls: type[Any]) -> Callable[..., None]:
         unlink: Callable[..., None] = (self._memory if obj is None else self._of(obj)).unlink
         return unlink
-
-

@@ -36,12 +36,18 @@ class AnyLock(Protocol):
 
 def _under_lock(name: str) -> property:
     def get(self: Any) -> Any:
-        with self._lock:
+        self._lock.acquire()
+        try:
             return getattr(self._obj, name)
+        finally:
+            self._lock.release()
 
     def put(self: Any, value: Any) -> None:
-        with self._lock:
+        self._lock.acquire()
+        try:
             setattr(self._obj, name, value)
+        finally:
+            self._lock.release()
 
     return property(get, put, doc=f"``{name}``, read and written under the lock.")
 
@@ -164,7 +170,9 @@ def _class_for(type_: Any) -> Any:
         names = [name for cls in type_.__mro__ for name, *_ in cls.__dict__.get("_fields_", ())]
         names += [name for cls in type_.__mro__ for name in cls.__dict__.get("_anonymous_", ())]
         members = {name: _under_lock(name) for name in names}
-        known = _classes[type_] = type("Synchronized" + type_.__name__, (SynchronizedBase,), members)
+        known = _classes[type_] = type(
+            "Synchronized" + type_.__name__, (SynchronizedBase,), members
+        )
     return known
 
 

@@ -49,8 +49,8 @@ _Pointer: CType = ctypes.POINTER(ctypes.c_int).__mro__[1]
 # --- types --------------------------------------------------------------------------------------
 
 
-def wanted_type(typecode_or_type: Any) -> CType:
-    """A ctypes type that can be shared; TypeError if it cannot."""
+def wanted_type(typecode_or_type: Any, *, alone: bool = True) -> CType:
+    """A ctypes type that can be shared; TypeError if it cannot.  ``alone``: not as an element."""
     found = typecode_or_type
     if isinstance(found, str):
         if found not in TYPECODES:
@@ -60,10 +60,12 @@ def wanted_type(typecode_or_type: Any) -> CType:
     known_types = (_SimpleCData, ctypes.Array, ctypes.Structure, ctypes.Union)
     if not isinstance(found, type) or not issubclass(found, (*known_types, _Pointer, _CFuncPtr)):
         raise TypeError(f"typecode_or_type: expected a typecode or a ctypes type, found {found!r}")
-    if text_of(found)[:1] in "<>":
+    text = text_of(found)
+    # ctypes gives a subclass of such a number the machine's order again.
+    if alone and text[0] in "<>" and issubclass(found, _SimpleCData):
         raise TypeError(
-            f"{found.__name__}: expected the machine's own byte order; in an array or a structure it "
-            "may be another"
+            f"{found.__name__}: expected the machine's own byte order; in an array or a structure "
+            "it may be another"
         )
     return found
 
@@ -206,7 +208,10 @@ class Wanted(NamedTuple):
 
 def _simple(text: str) -> CType:
     type_ = TYPECODES.get(text[-1:])
-    for candidate in (type_, *(getattr(type_, f"__ctype_{order}__", None) for order in ("le", "be"))):
+    for candidate in (
+        type_,
+        *(getattr(type_, f"__ctype_{order}__", None) for order in ("le", "be")),
+    ):
         if candidate is not None and text_of(candidate) == text:
             return candidate
     return None
@@ -233,7 +238,7 @@ def check_lock_object(lock: Any) -> None:
 
 @dataclass(frozen=True)
 class _TypedParameters:
-    wanted: Wanted = Wanted()
+    wanted: Wanted
     initial: bytes | None = None
 
     @property
@@ -325,7 +330,9 @@ def _class_of(type_: CType) -> CType:
 def _new_class(type_: CType) -> CType:
     fields = {name for cls in type_.__mro__ for name, *_ in cls.__dict__.get("_fields_", ())}
     members: dict[str, Any] = {
-        name: value for name, value in vars(_Raw).items() if name in _Raw.given and name not in fields
+        name: value
+        for name, value in vars(_Raw).items()
+        if name in _Raw.given and name not in fields
     }
     if issubclass(type_, _SimpleCData):
         members["__repr__"] = lambda self: repr(type_.from_buffer_copy(self))
@@ -342,7 +349,7 @@ def _new_class(type_: CType) -> CType:
 
 
 class _Raw:
-    """What a ctypes object in shared memory has beside its type's own, unless a field has the name."""
+    """What a ctypes object in shared memory has beside its type's own, unless that is a field."""
 
     given = ("name", "path", "closed", "close", "unlink", "participants")
 

@@ -15,7 +15,13 @@ from shmipc.arena import SmallObject
 from shmipc.lock import name_in_repr
 from shmipc.names import Name
 from shmipc.segment import check_spin
-from shmipc.synchronized import AnyLock, Synchronized, SynchronizedArray, SynchronizedString, as_asked
+from shmipc.synchronized import (
+    AnyLock,
+    Synchronized,
+    SynchronizedArray,
+    SynchronizedString,
+    as_asked,
+)
 from shmipc.typed import TypedMemory, Wanted, wanted_type
 
 __all__ = [
@@ -278,7 +284,7 @@ class _RawValue(_Doors):
 
 
 def _array(typecode_or_type: Any, size_or_initializer: Any, lock: Any) -> Asked:
-    element = wanted_type(typecode_or_type)
+    element = wanted_type(typecode_or_type, alone=False)
     if _is_size(size_or_initializer):
         return Wanted.of(element * size_or_initializer.__index__(), lock), None
     type_ = element * len(size_or_initializer)
@@ -295,7 +301,7 @@ def _any_array(typecode_or_type: Any, size: int | None, lock: Any) -> Wanted:
         if size is not None:
             raise TypeError("size: expected none without a type")
         return Wanted(array=True, lock=lock)
-    of = Wanted.of(wanted_type(typecode_or_type))
+    of = Wanted.of(wanted_type(typecode_or_type, alone=False))
     assert of.dims is not None
     return Wanted(of.element, (size, *of.dims), True, lock)
 
@@ -338,9 +344,7 @@ class _Array(_Doors):
         *,
         lock: AnyLock | bool = True,
     ) -> Any: ...
-    def __call__(
-        self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
-    ) -> Any:
+    def __call__(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         return _new(_array(typecode_or_type, size_or_initializer, lock))
 
     def create(

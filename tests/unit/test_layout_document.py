@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import ROOT
 
-from shmipc import Lock, Queue, Ring, Segment
+from shmipc import Lock, Queue, Ring, Segment, SharedArray, Value
 
 DOCUMENT = ROOT / "docs" / "layout.md"
 STRUCTS = (
@@ -32,17 +32,20 @@ STRUCTS = (
     "shm_rwlock",
     "shm_readers",
     "shm_number",
+    "shm_description",
     "shm_ring_control",
     "shm_side",
     "shm_mark",
     "shm_record",
     "shm_peer",
 )
-FILES: dict[str, tuple[Any, int | None]] = {
-    "`Segment` of 100 bytes": (Segment, 100),
-    "`Lock` with a name": (Lock, None),
-    "`Ring` of 65536 bytes": (Ring, 65536),
-    "`Queue` of 65536 bytes": (Queue, 65536),
+FILES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "`Segment` of 100 bytes": (Segment, (100,)),
+    "`Lock` with a name": (Lock, ()),
+    "`Ring` of 65536 bytes": (Ring, (65536,)),
+    "`Value` of an int": (Value, ("i",)),
+    "`SharedArray` of 10000 floats": (SharedArray, (10000,)),
+    "`Queue` of 65536 bytes": (Queue, (0, 65536)),
 }
 
 Member = tuple[int, int, str]  # offset, size, name
@@ -144,9 +147,8 @@ def test_a_file_is_as_documented(what: str, tmp_path: Path) -> None:
     documented = {row[0]: [int(number) for number in row[1:]] for row in rows}
     assert documented.keys() == FILES.keys()
 
-    cls, size = FILES[what]
-    options = {} if size is None else {"size" if cls is Segment else "capacity": size}
-    cls.create(tmp_path / "file", **options).close()
+    cls, arguments = FILES[what]
+    cls.create(tmp_path / "file", *arguments).close()
     content = (tmp_path / "file").read_bytes()
     offsets = {name: offset for offset, _, name in _documented_structs()["shm_header"][1]}
     fields = ["body_offset", "body_size", "data_offset", "data_size", "file_size"]
