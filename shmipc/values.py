@@ -132,6 +132,9 @@ class _Doors:
     def __repr__(self) -> str:
         return f"<shmipc.{self.__name__}>"
 
+    def __reduce__(self) -> str:
+        return self.__name__
+
 
 Asked = tuple[Wanted, bytes | None]
 """What is to be made, and its first bytes."""

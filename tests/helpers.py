@@ -30,13 +30,14 @@ from isolation import SHM, TESTS, stat_of
 from isolation import isolated as isolated
 
 import shmipc
+from shmipc.synchronized import Synchronized, SynchronizedArray
 
 ROOT = TESTS.parent
 LOCKS = ("futex", "semaphore")
 BACKINGS = ("anonymous", "named", "file")
 KILLS = [15, pytest.param(300, marks=pytest.mark.stress)]
 
-ARGUMENTS: dict[type, dict[str, Any]] = {
+ARGUMENTS: dict[Any, dict[str, Any]] = {
     shmipc.Segment: {"size": 8192},
     shmipc.Lock: {},
     shmipc.RLock: {},
@@ -49,6 +50,9 @@ ARGUMENTS: dict[type, dict[str, Any]] = {
     shmipc.RWLock: {},
     shmipc.AtomicInt64: {},
     shmipc.AtomicUInt64: {},
+    shmipc.Value: {"typecode_or_type": "q"},
+    shmipc.Array: {"typecode_or_type": "h", "size_or_initializer": 1000},
+    shmipc.SharedArray: {"shape": (30, 40), "dtype": "i4"},
     shmipc.Ring: {"capacity": 65536},
     shmipc.Queue: {"capacity": 65536},
     shmipc.JoinableQueue: {"capacity": 65536},
@@ -161,6 +165,17 @@ SIGNS: dict[type, Sign] = {
     ),
     shmipc.AtomicInt64: STORED,
     shmipc.AtomicUInt64: STORED,
+    Synchronized: Sign(
+        lambda value: setattr(value, "value", -77), lambda value: value.value == -77
+    ),
+    SynchronizedArray: Sign(
+        lambda array: array.__setitem__(slice(-2, None), [5, -7]),
+        lambda array: array[-3:] == [0, 5, -7],
+    ),
+    shmipc.SharedArray: Sign(
+        lambda array: array.__setitem__(-1, range(40)),
+        lambda array: array[-2:].tolist() == [[0] * 40, list(range(40))],
+    ),
     shmipc.Ring: SENT,
     shmipc.Queue: SENT,
     shmipc.JoinableQueue: SENT,

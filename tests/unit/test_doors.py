@@ -24,7 +24,7 @@ from helpers import (
 from isolation import isolated
 
 import shmipc
-from shmipc import ClosedError, Ring, Segment
+from shmipc import Array, ClosedError, Ring, Segment, SharedArray, Value
 
 pytestmark = pytest.mark.parametrize("cls", CLASSES)
 
@@ -148,6 +148,8 @@ def test_an_object_that_is_dropped_needs_no_close(cls: Any) -> None:
 
 
 def test_use_after_close_is_a_closed_error(cls: Any) -> None:
+    if cls is SharedArray:
+        pytest.skip("is a view on its memory, and stays valid")
     thing = cls(**ARGUMENTS[cls])
     thing.close()
     with pytest.raises(ClosedError):
@@ -175,9 +177,11 @@ def test_the_creator_is_a_participant(cls: Any) -> None:
 
 def test_repr_names_the_class_before_and_after_close(cls: Any) -> None:
     thing = cls(**ARGUMENTS[cls])
-    assert cls.__name__ in repr(thing)
+    name = type(thing).__name__
+    assert name == cls.__name__ or cls in (Value, Array)
+    assert name in repr(thing)
     thing.close()
-    assert cls.__name__ in repr(thing)
+    assert name in repr(thing)
 
 
 def test_another_directory_by_the_environment(cls: Any, name: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import random
@@ -32,9 +33,11 @@ from shmipc import (
     RWLock,
     Segment,
     Semaphore,
+    SharedArray,
     ShmipcError,
     SimpleQueue,
 )
+from shmipc.synchronized import SynchronizedBase
 
 VERSION, ABI, KIND = 8, 12, 16  # offsets behind the magic's 8 bytes
 UNREADABLE = (LayoutError, CorruptError)
@@ -284,6 +287,19 @@ def _use_number(number: Any) -> None:
     number.store(5)
 
 
+def _use_value(value: Any) -> None:
+    if isinstance(value, SynchronizedBase):  # else a raw one: the flip has made the lock disappear
+        if value.acquire(timeout=0.01):
+            value.release()
+        value = value.get_obj()
+    bytes(value)
+
+
+def _use_array(array: Any) -> None:
+    array.sum()
+    array[...] = 0
+
+
 USES: dict[type, Callable[[Any], Any]] = {
     Segment: leave_sign,
     Semaphore: _use_units,
@@ -294,6 +310,7 @@ USES: dict[type, Callable[[Any], Any]] = {
     RWLock: _use_rwlock,
     AtomicInt64: _use_number,
     AtomicUInt64: _use_number,
+    SharedArray: _use_array,
 }
 
 
@@ -307,6 +324,8 @@ def _use(thing: Any) -> None:
                 thing.release()
         elif type(thing) in USES:
             USES[type(thing)](thing)
+        elif isinstance(thing, SynchronizedBase | ctypes._SimpleCData | ctypes.Array):
+            _use_value(thing)
         elif isinstance(thing, SimpleQueue):
             while not thing.empty():
                 thing.get()
