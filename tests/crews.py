@@ -120,13 +120,17 @@ class Crew:
         for number in list(self.stopped):
             self.cont(number)
 
+    def rest(self) -> None:
+        """For a moment, in which anything may happen."""
+        time.sleep(self.rng.random() / 100)
+
     def play(self, events: int, **weights: int) -> None:
         """So many events at random members and moments: stop, cont, replace, rest."""
         weights = {"stop": 3, "cont": 3, "replace": 2, "rest": 2} | weights
         happens = {"stop": self.stop, "cont": self.cont, "replace": self.replace}
         for name in self.rng.choices(list(weights), list(weights.values()), k=events):
             happens.get(name, lambda number: None)(self.rng.randrange(self.people))
-            time.sleep(self.rng.random() / 100)
+            self.rest()
             self.look()
         self.cont_all()
 
