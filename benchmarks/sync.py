@@ -77,6 +77,10 @@ class Counter(ABC):
         """Add 1, so many times."""
 
     @abstractmethod
+    def watch(self, turns: int, me: int) -> int:
+        """Add 1, so many times; return how often the other process had been there in between."""
+
+    @abstractmethod
     def total(self) -> int:
         """Return the number."""
 
@@ -116,6 +120,17 @@ class Mutex(Counter):
             acquire()
             number[0] += 1
             release()
+
+    def watch(self, turns: int, me: int) -> int:
+        acquire, release, number, met = self.lock.acquire, self.lock.release, self.number, 0
+        for _ in repeat(None, turns):
+            acquire()
+            if number[1] != me:
+                number[1] = me
+                met += 1
+            number[0] += 1
+            release()
+        return met
 
     def total(self) -> int:
         return self.number[0]
@@ -215,6 +230,15 @@ class AtomicNumber(Counter):
         for _ in repeat(None, turns):
             add()
 
+    def watch(self, turns: int, me: int) -> int:
+        add, expected, met = self.number.add, 0, 0
+        for _ in repeat(None, turns):
+            found = add()
+            if found != expected:
+                met += 1
+            expected = found + 1
+        return met
+
     def total(self) -> int:
         return int(self.number.load())
 
@@ -243,29 +267,46 @@ def time_alone(loop: Callable[[Any, int], None], kind: type[Mutex], seconds: flo
     return ((lap.end - lap.start) / lap.turns * 1e9,)
 
 
-def count(counter: Counter, step: Lockstep, leads: bool) -> tuple[Lap, int]:
-    """Be one of the two; return also how many increments there were, with the warm-up's."""
-    made = 0
+def count(counter: Counter, watches: bool, step: Lockstep, me: int) -> tuple[Lap, int, int]:
+    """Be one of the two; return also how often it met the other, and all its increments."""
+    met, made = 0, 0
 
     def burst(turns: int) -> None:
-        nonlocal made
-        counter.increment(turns)
+        nonlocal met, made
+        if watches:
+            met = counter.watch(turns, me)
+        else:
+            counter.increment(turns)
         made += turns
 
-    return step.run(burst, leads), made
+    return step.run(burst, leads=me == 1), met, made
+
+
+def together(kind: type[Counter], watches: bool, seconds: float) -> tuple[list[Lap], int]:
+    """Have two processes count; return their laps, and how often the turn changed.
+
+    Raise ValueError if an increment got lost.
+    """
+    step = Lockstep(2, seconds)
+    with closing(kind()) as counter:
+        tasks = apart(*(partial(count, counter, watches, step, me) for me in (1, 2)))
+        laps, met, made = zip(*run(tasks, seconds), strict=True)
+        total = counter.total()
+    if total != sum(made):
+        raise ValueError(f"{sum(made)} increments made {total}")
+    return list(laps), sum(met)
 
 
 def time_together(kind: type[Counter], seconds: float) -> tuple[float]:
-    """Return the increments per second of two processes; raise ValueError if one got lost."""
-    step = Lockstep(2, seconds)
-    with closing(kind()) as counter:
-        tasks = apart(*(partial(count, counter, step, leads) for leads in (False, True)))
-        answers: list[tuple[Lap, int]] = run(tasks, seconds)
-        made, total = sum(made for _, made in answers), counter.total()
-    if total != made:
-        raise ValueError(f"{made} increments made {total}")
-    laps = [lap for lap, _ in answers]
+    """Return the increments per second of two processes."""
+    laps, _ = together(kind, False, seconds)
     return (sum(lap.turns for lap in laps) / elapsed(laps),)
+
+
+def run_length(kind: type[Counter], seconds: float) -> tuple[float]:
+    """Return how many increments one process makes before it is the other one's turn."""
+    laps, met = together(kind, True, seconds)
+    return (sum(lap.turns for lap in laps) / max(met, 1),)
 
 
 # --- hand-over ------------------------------------------------------------------------------------
@@ -704,6 +745,7 @@ def time_hand_over(kind: type[Relay], seconds: float) -> tuple[float, float]:
 PAIR = Column("acquire, release", Unit.NANOSECONDS)
 BLOCK = Column("with", Unit.NANOSECONDS)
 INCREMENTS = Column("increments", Unit.RATE)
+IN_A_ROW = Column("in a row", Unit.COUNT)
 ROUND_TRIP = Column("round trip", Unit.MICROSECONDS)
 SLEEPS = Column("sleeps", Unit.COUNT)
 
@@ -733,7 +775,7 @@ ALONE = Question(
 TOGETHER = Question(
     title="Two processes and one counter",
     channels=COUNTERS,
-    cases=(Case((INCREMENTS,), time_together),),
+    cases=(Case((INCREMENTS,), time_together), Case((IN_A_ROW,), run_length)),
     rounds=ROUNDS,
     seconds=0.2,
     bars=tuple(
