@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
@@ -35,8 +35,9 @@ LOCK_CELLS = 1
 
 
 def _check_count(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name}: expected an int, found {type(value).__name__}")
+    value = value.__index__()
     if not least <= value <= most:
         raise ValueError(f"{name}: expected {least} to {most}, found {value}")
 

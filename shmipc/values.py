@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Literal, SupportsIndex, TypedDict, TypeVar, Unpack, overload
 
 from shmipc._native import binding
 from shmipc._native.binding import Attachment
@@ -45,7 +45,7 @@ class _NumberParameters:
     most: ClassVar[int] = (1 << 63) - 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, bool) or not isinstance(self.value, int):
+        if isinstance(self.value, bool) or not isinstance(self.value, SupportsIndex):
             raise TypeError(f"value: expected an int, found {type(self.value).__name__}")
         if not self.least <= self.value <= self.most:
             raise OverflowError(f"value: expected {self.least} to {self.most}, found {self.value}")

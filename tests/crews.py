@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import random
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 
-from helpers import Forked, Words
+from helpers import Forked, Words, in_thread
 
 PAUSING, ENDING, STATE = 0, 1, 2
 INSIDE, DOOMED, TURNS, PAUSED = range(4)  # of each member
@@ -67,40 +69,65 @@ class Member:
 
 
 class Crew:
-    """`people` processes that take turns.  A turn answers whether it got somewhere, and fails if it
-    sees what must not be."""
+    """`people` processes of so many `threads`, each of them a member that takes turns.  A turn
+    answers whether it got somewhere, and fails if it sees what must not be."""
 
-    def __init__(self, turn: Callable[[Member], bool], people: int, seed: int = 0) -> None:
-        self.turn, self.people = turn, people
-        self.words = Words(FIRST + people * PER_MEMBER)
+    def __init__(
+        self, turn: Callable[[Member], bool], people: int, seed: int = 0, threads: int = 1
+    ) -> None:
+        self.turn, self.people, self.threads = turn, people, threads
+        self.words = Words(FIRST + people * threads * PER_MEMBER)
         self.rng = random.Random(seed)
         self.kills = 0
         self.stopped: set[int] = set()
-        self.members = [self._fork(number) for number in range(people)]
+        self.processes = [self._fork(number) for number in range(people)]
 
-    def _fork(self, number: int) -> Forked:
+    def _members_of(self, process: int) -> range:
+        return range(process * self.threads, (process + 1) * self.threads)
+
+    def _fork(self, process: int) -> Forked:
         seed = self.rng.randrange(1 << 30)
-        member = Member(self.words, self.people, number, seed)
-        return Forked(member.work, self.turn)
+        members = [
+            Member(self.words, self.people * self.threads, number, seed + number)
+            for number in self._members_of(process)
+        ]
+        if len(members) == 1:
+            return Forked(members[0].work, self.turn)
+        return Forked(self._work_in_threads, members)
+
+    def _work_in_threads(self, members: list[Member]) -> list[int]:
+        return [thread() for thread in [in_thread(partial(self._work, m)) for m in members]]
+
+    def _work(self, member: Member) -> int:
+        try:
+            return member.work(self.turn)
+        except BaseException:  # the other threads may wait for ever
+            traceback.print_exc()
+            os._exit(1)
+
+    def _all(self) -> range:
+        return range(self.people * self.threads)
 
     def word_of(self, number: int, which: int) -> int:
         return self.words[FIRST + number * PER_MEMBER + which]
 
     # --- events -----------------------------------------------------------------------------
 
-    def kill(self, number: int) -> None:
+    def kill(self, process: int) -> None:
         """Wherever it is, also where it stands stopped."""
-        first = FIRST + number * PER_MEMBER
-        self.words[first + DOOMED] = 1
-        self.members[number].kill()
-        for which in (INSIDE, TURNS, PAUSED, DOOMED):
-            self.words[first + which] = 0
-        self.stopped.discard(number)
+        firsts = [FIRST + number * PER_MEMBER for number in self._members_of(process)]
+        for first in firsts:
+            self.words[first + DOOMED] = 1
+        self.processes[process].kill()
+        for first in firsts:
+            for which in (INSIDE, TURNS, PAUSED, DOOMED):
+                self.words[first + which] = 0
+        self.stopped.discard(process)
         self.kills += 1
 
     def start(self, number: int) -> None:
         """In the place of one that was killed."""
-        self.members[number] = self._fork(number)
+        self.processes[number] = self._fork(number)
 
     def replace(self, number: int) -> None:
         """Kills it, and another comes in its place."""
@@ -109,11 +136,11 @@ class Crew:
 
     def stop(self, number: int) -> None:
         if number not in self.stopped:
-            self.members[number].stop()
+            self.processes[number].stop()
             self.stopped.add(number)
 
     def cont(self, number: int) -> None:
-        self.members[number].cont()
+        self.processes[number].cont()
         self.stopped.discard(number)
 
     def cont_all(self) -> None:
@@ -138,7 +165,7 @@ class Crew:
 
     def look(self, without: int | None = None) -> None:
         """Raises what a member has failed with."""
-        for number, member in enumerate(self.members):
+        for number, member in enumerate(self.processes):
             if number == without:
                 continue
             if os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -152,7 +179,7 @@ class Crew:
 
     def turns(self) -> list[int]:
         """How often each has got somewhere."""
-        return [self.word_of(number, TURNS) for number in range(self.people)]
+        return [self.word_of(number, TURNS) for number in self._all()]
 
     def everybody_advances(self, turns: int = 3) -> None:
         """Returns when all have got somewhere so many times more."""
@@ -162,10 +189,11 @@ class Crew:
     def pause(self) -> None:
         """Returns when all have come to the end of their turns."""
         self.words[PAUSING] = 1
-        self.until(lambda: all(self.word_of(n, PAUSED) for n in range(self.people)))
+        self.until(lambda: all(self.word_of(n, PAUSED) for n in self._all()))
 
     def go_on(self) -> None:
         self.words[PAUSING] = 0
+        self.until(lambda: not any(self.word_of(n, PAUSED) for n in self._all()))
 
     def end(self) -> None:
         """Says that the turn that runs is the last."""
@@ -174,7 +202,7 @@ class Crew:
     def finish(self) -> None:
         """Returns when all have ended in order."""
         self.end()
-        for member in self.members:
+        for member in self.processes:
             member.result()
 
     def disband(self) -> None:
