@@ -63,8 +63,11 @@ def _read_dtype(written: Any) -> DType:
         "offsets": [operator.index(field[2]) for field in fields],
         "itemsize": operator.index(written["size"]),
     }
-    if any(len(field) > 3 for field in fields):
-        facts["titles"] = [field[3] if len(field) > 3 else None for field in fields]
+    titles = [field[3] if len(field) > 3 else None for field in fields]
+    if any(title is not None for title in titles):
+        if not all(title is None or isinstance(title, str) for title in titles):
+            raise ValueError("a title is text")
+        facts["titles"] = titles
     whole: DType = np.dtype(cast(Any, facts))
     return whole
 
@@ -279,7 +282,7 @@ class SharedArray(np.ndarray[Any, Any]):
     def _shared(self) -> _ArrayMemory:
         memory = _memory_behind(self)
         if memory is None:
-            raise ValueError("this array shares nothing")
+            raise AttributeError("this array shares nothing")
         return memory
 
     unlink = DualUnlink(_ArrayMemory, _shared)

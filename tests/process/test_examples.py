@@ -56,6 +56,15 @@ def test_the_locked_count_is_right() -> None:
     assert 0 < totals["without a lock"] <= 6000
 
 
+def test_the_shared_array_is_filled_by_all() -> None:
+    totals = set()
+    for processes in ("1", "3"):
+        lines = run_example("shared_array.py", "--processes", processes, "--size", "60")
+        assert lines[-1].endswith("steps in all")
+        totals.add(lines[-1])
+    assert len(totals) == 1
+
+
 # --- two programs that meet by name -------------------------------------------------------------
 
 

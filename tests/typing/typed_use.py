@@ -3,9 +3,24 @@ must be there). Checked and run by tests/unit/test_package.py."""
 
 from __future__ import annotations
 
-from typing import assert_type
+import ctypes
+from typing import Any, assert_type
 
-from shmipc import JoinableQueue, Lock, Queue, Ring, Segment, SimpleQueue
+from shmipc import (
+    Array,
+    AtomicInt64,
+    JoinableQueue,
+    Lock,
+    Queue,
+    RawArray,
+    RawValue,
+    Ring,
+    Segment,
+    SharedArray,
+    SimpleQueue,
+    Value,
+)
+from shmipc.synchronized import Synchronized, SynchronizedArray, SynchronizedString
 
 
 def numbers(queue: Queue[int]) -> int:
@@ -25,6 +40,9 @@ def refused(queue: Queue[int]) -> None:
     Ring(producers="two")  # type: ignore[arg-type]
     Ring().put("text")  # type: ignore[arg-type]
     Segment("8")  # type: ignore[arg-type]
+    Value(7)  # type: ignore[call-overload]
+    Value.attach("name", lock="none")  # type: ignore[arg-type]
+    SharedArray(3, order="K")  # type: ignore[arg-type]
 
 
 def messages(ring: Ring) -> None:
@@ -46,6 +64,35 @@ def others(segment: Segment, lock: Lock) -> None:
     assert_type(lock.acquire(timeout=1.0), bool)
 
 
+class Point(ctypes.Structure):
+    x: int
+    _fields_ = [("x", ctypes.c_int)]
+
+
+def values() -> None:
+    assert_type(AtomicInt64(1).add(2), int)
+    value = Value(ctypes.c_int, 5)
+    assert_type(value, Synchronized[int])
+    assert_type(value.value, int)
+    value.value = "text"  # type: ignore[assignment]
+    assert_type(Value("i"), Any)
+    assert_type(Value(Point, 1, lock=False), Point)
+    assert_type(RawValue(Point, 1).x, int)
+    array = Array(ctypes.c_double, [1.0, 2.0], lock=Lock())
+    assert_type(array, SynchronizedArray[float])
+    assert_type(array[0], float)
+    assert_type(array[:], list[float])
+    assert_type(Array(ctypes.c_char, b"abc"), SynchronizedString)
+    RawArray("i", 3)[1] = 5
+
+
+def arrays() -> None:
+    array = SharedArray((3, 4), "i4", order="F")
+    array[1:] = 5
+    assert_type(array.name, str | None)
+    assert_type(array.shape, Any)
+
+
 def made() -> None:
     joinable: JoinableQueue[str] = JoinableQueue()
     joinable.put("task")
@@ -64,3 +111,4 @@ if __name__ == "__main__":
     with Segment(1) as segment:
         others(segment, Lock())
     made()
+    arrays()
