@@ -45,8 +45,11 @@ class Member:
         """How each one is inside who is, all at one moment, and is not about to die."""
         firsts = [FIRST + number * PER_MEMBER for number in range(self._people)]
         visits = [(first, self.words[first + INSIDE]) for first in firsts]
-        stayed = [(first, visit) for first, visit in visits if visit == self.words[first + INSIDE]]
-        return [visit & 3 for first, visit in stayed if visit and not self.words[first + DOOMED]]
+        # This is the moment: who is inside before and after it is so now.
+        alive = [(first, visit) for first, visit in visits if not self.words[first + DOOMED]]
+        return [
+            visit & 3 for first, visit in alive if visit and visit == self.words[first + INSIDE]
+        ]
 
     def linger(self) -> None:
         """For no time, or for a moment, or asleep."""

@@ -662,6 +662,7 @@ def format_cell(Attachment attachment not None, uint32_t cell, int kind, value):
     """A semaphore's units, a bound, a number of parties, or a number's first value; before anybody
     else can see it."""
     cdef uint8_t *body = shm_body(&attachment.segment) + <uint64_t>cell * CELL_SIZE
+    value = PyNumber_Index(value)
     if kind == SHM_KIND_SEMAPHORE:
         (<shm_semaphore *>body).value = value
     elif kind == SHM_KIND_BOUNDED_SEMAPHORE:
