@@ -47,7 +47,7 @@ class _NumberParameters:
     def __post_init__(self) -> None:
         if isinstance(self.value, bool) or not isinstance(self.value, SupportsIndex):
             raise TypeError(f"value: expected an int, found {type(self.value).__name__}")
-        if not self.least <= self.value <= self.most:
+        if not self.least <= self.value.__index__() <= self.most:
             raise OverflowError(f"value: expected {self.least} to {self.most}, found {self.value}")
         check_spin(self.spin)
 
