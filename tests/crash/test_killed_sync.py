@@ -132,8 +132,8 @@ def test_a_killed_waiter_takes_nothing_with_it(where: str, kills: int) -> None:
     """Killed before, while and after all are let go: the one that lives gets on."""
     place = PLACES[where]
     rng = random.Random(kills)
-    thing = place.make()
     for _ in range(kills):
+        thing = place.make()  # what a dead one was notified of would go to who waits next
         place.block(thing)
         victims = [Forked(place.wait, thing) for _ in range(3)]
         other = Forked(place.wait, thing)
@@ -149,7 +149,7 @@ def test_a_killed_waiter_takes_nothing_with_it(where: str, kills: int) -> None:
         for victim in victims[how_many_first:]:
             victim.kill()
         assert other.result() is True
-    thing.close()
+        thing.close()
 
 
 @pytest.mark.parametrize("where", [where for where in PLACES if where != "RWLock to write"])
