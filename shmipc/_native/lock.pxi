@@ -192,7 +192,7 @@ cdef class LockCore(CellCore):
         self.give_up()
         return 1
 
-    cdef int take_back(self, uint32_t depth) except -1:
+    cdef int take_back(self, uint32_t depth, bint is_second) except -1:
         """Acquires it as deep.  The first exception of a signal handler waits until it is ours
         again, so that `with condition` can leave; a second one does not."""
         cdef object interrupted = None
@@ -205,7 +205,7 @@ cdef class LockCore(CellCore):
                 except ClosedError:
                     raise
                 except BaseException as error:
-                    if interrupted is not None:
+                    if is_second or interrupted is not None:
                         raise
                     interrupted = error
                     continue

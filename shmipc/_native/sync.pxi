@@ -236,8 +236,10 @@ cdef class ConditionCore(CellCore):
         try:
             try:
                 self.sleep(&place, seconds)
-            finally:
-                self.lock.take_back(depth)
+            except BaseException:
+                self.lock.take_back(depth, True)
+                raise
+            self.lock.take_back(depth, False)
         except BaseException:
             shm_condition_give_up(&self.attachment.segment, self.condition, place)
             raise
