@@ -59,6 +59,20 @@ ARGUMENTS: dict[Any, dict[str, Any]] = {
     shmipc.SimpleQueue: {"capacity": 65536},
 }
 CLASSES = list(ARGUMENTS)
+TYPICAL = [
+    shmipc.Segment,
+    shmipc.RLock,
+    shmipc.SemaphoreLock,
+    shmipc.BoundedSemaphore,
+    shmipc.Condition,
+    shmipc.SharedArray,
+    shmipc.Ring,
+    shmipc.Queue,
+]
+"""One of each way to be made; the others have their turn in stress runs."""
+EACH_CLASS = [
+    cls if cls in TYPICAL else pytest.param(cls, marks=pytest.mark.stress) for cls in CLASSES
+]
 LOCK_CLASSES = [shmipc.Lock, shmipc.RLock, shmipc.SemaphoreLock]
 QUEUE_CLASSES = [shmipc.Queue, shmipc.JoinableQueue, shmipc.SimpleQueue]
 CHANNELS = [shmipc.Ring, *QUEUE_CLASSES]

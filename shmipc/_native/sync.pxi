@@ -52,10 +52,10 @@ cdef class SemaphoreCore(CellCore):
                 waited = self.wait_for_units(&wait)
             try:
                 PyErr_CheckSignals()
+                self.enter()
             except BaseException:  # a unit that we were woken for is another's now
                 self.pass_on()
                 raise
-            self.enter()
             if self.try_acquire(max(seconds_until(wait.deadline), A_MOMENT)) == SHM_OK:
                 return True
             if waited == SHM_TIMED_OUT:
@@ -548,14 +548,21 @@ cdef class RWLockCore(CellCore):
 
     def _recover(self, bint acquire):
         """Whether there was a dead writer to recover it from, who had begun to write."""
-        cdef int status
+        cdef shm_wait wait
         self.enter()
-        status = shm_rwlock_recover(&self.attachment.segment, self.rwlock)
-        if status == SHM_OK and not acquire:
+        if shm_rwlock_recover(&self.attachment.segment, self.rwlock) != SHM_OK:
+            return False
+        if not acquire:
             shm_rwlock_release_write(&self.attachment.segment, self.rwlock)
-        elif status == SHM_OK:
-            shm_lock_sign(&self.rwlock.writer)
-        return status == SHM_OK
+            return True
+        shm_lock_sign(&self.rwlock.writer)
+        shm_wait_init(&wait, SHM_NEVER, SHM_RECHECK_MIN)
+        try:
+            self.get_alone(True, &wait)  # the dead one may have let readers in on his way out
+        except BaseException:
+            shm_rwlock_release_write(&self.attachment.segment, self.rwlock)
+            raise
+        return True
 
 
 cdef class NumberCore(CellCore):

@@ -17,6 +17,7 @@ import pytest
 from helpers import (
     ARGUMENTS,
     CLASSES,
+    EACH_CLASS,
     LOCK_CLASSES,
     TESTS,
     Forked,
@@ -108,7 +109,7 @@ def _skip_unless_it_works(command: list[str]) -> None:
         pytest.skip(f"{' '.join(command)} does not work here")
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated()
 def test_after_another_boot_a_file_that_was_in_use_is_broken_until_recovered(
     cls: Any, tmp_path: Path
@@ -127,7 +128,7 @@ def test_after_another_boot_a_file_that_was_in_use_is_broken_until_recovered(
     cls.unlink(where)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated()
 def test_after_another_boot_a_file_that_was_closed_is_as_it_was(cls: Any, tmp_path: Path) -> None:
     where = tmp_path / "file"

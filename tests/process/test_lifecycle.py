@@ -11,7 +11,7 @@ import pytest
 from helpers import (
     ARGUMENTS,
     CHANNELS,
-    CLASSES,
+    EACH_CLASS,
     Forked,
     Gate,
     file_of,
@@ -28,7 +28,7 @@ from isolation import isolated
 
 from shmipc import Ring, Segment, SemaphoreLock, SharedArray, ShmipcError
 
-each_class = pytest.mark.parametrize("cls", CLASSES)
+each_class = pytest.mark.parametrize("cls", EACH_CLASS)
 
 
 @each_class

@@ -14,6 +14,7 @@ from helpers import (
     ARGUMENTS,
     BACKINGS,
     CLASSES,
+    EACH_CLASS,
     TESTS,
     Forked,
     in_child,
@@ -85,7 +86,7 @@ def test_every_object_travels(
 
 
 @pytest.mark.parametrize("backing", BACKINGS)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated()
 def test_every_object_travels_through_a_queue(cls: Any, backing: str, tmp_path: Path) -> None:
     with made(Queue) as channel, made(cls, backing, tmp_path) as thing:
@@ -96,7 +97,7 @@ def test_every_object_travels_through_a_queue(cls: Any, backing: str, tmp_path: 
         remove_sign(thing)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated()
 def test_every_object_travels_to_an_unrelated_program(cls: Any, name: str) -> None:
     with named(Queue, name) as channel, made(cls) as thing:
@@ -112,7 +113,7 @@ def test_every_object_travels_to_an_unrelated_program(cls: Any, name: str) -> No
         remove_sign(thing)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated()
 def test_a_travelled_object_outlives_its_senders_handle(cls: Any) -> None:
     """What the receiver has opened stays, when the sender closes his."""

@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_everywhere(cls: Any) -> None:
             with pytest.raises(OverflowError):
                 call()
     with pytest.raises(OverflowError):
-        number.add(1 << 63)
+        number.add(most)
     assert number.load() == 1
 
 

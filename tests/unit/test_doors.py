@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from helpers import (
     ARGUMENTS,
-    CLASSES,
+    EACH_CLASS,
     file_of,
     in_child,
+    in_thread,
     leave_sign,
     made,
     named,
@@ -26,7 +27,7 @@ from isolation import isolated
 import shmipc
 from shmipc import Array, ClosedError, Ring, Segment, SharedArray, Value
 
-pytestmark = pytest.mark.parametrize("cls", CLASSES)
+pytestmark = pytest.mark.parametrize("cls", EACH_CLASS)
 
 
 def test_an_anonymous_object_has_no_name(cls: Any) -> None:
@@ -237,4 +238,6 @@ def _sign_is_here(thing: Any) -> bool:
     """`sign_is_there`, for two handles in one process."""
     if isinstance(thing, shmipc.RLock):
         return bool(thing.locked())  # its own thread may take it again
+    if isinstance(thing, shmipc.Condition):
+        return not in_thread(lambda: thing.acquire(block=False))()
     return sign_is_there(thing)

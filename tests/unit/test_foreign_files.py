@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ARGUMENTS, CHANNELS, CLASSES, LOCK_CLASSES, leave_sign
+from helpers import ARGUMENTS, CHANNELS, EACH_CLASS, LOCK_CLASSES, leave_sign
 from isolation import isolated, shared_names
 
 from shmipc import (
@@ -85,7 +85,7 @@ def _refused(cls: Any, door: str, where: Path, error: Any) -> str:
 
 @pytest.mark.parametrize("content", [b"", b"x", b"no segment\n" * 5000, bytes(100_000)], ids=len)
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_a_file_that_is_no_segment(cls: Any, door: str, content: bytes, tmp_path: Path) -> None:
     where = tmp_path / "file"
     where.write_bytes(content)
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_segment(cls: Any, door: str, content: bytes, tmp_path
 
 
 @pytest.mark.parametrize("left", [1, 8, 64, 1000, 4096, -4096, -1])
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_a_truncated_segment(cls: Any, left: int, tmp_path: Path) -> None:
     where = _segment_file(cls, tmp_path / "file")
     size = where.stat().st_size
@@ -104,7 +104,7 @@ def test_a_truncated_segment(cls: Any, left: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", [VERSION, ABI], ids=["version", "abi"])
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_another_version_or_abi_is_named_with_the_expected_one(
     cls: Any, door: str, field: int, tmp_path: Path
 ) -> None:
@@ -118,7 +118,7 @@ def test_another_version_or_abi_is_named_with_the_expected_one(
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6, 7, 987654])
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_another_kind(cls: Any, kind: int, tmp_path: Path) -> None:
     where = _segment_file(cls, tmp_path / "file")
     if struct.unpack_from("<I", where.read_bytes(), KIND)[0] != kind:
@@ -141,7 +141,7 @@ def test_the_class_asked_for_and_the_class_found_are_named(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_a_segment_of_another_owner(cls: Any, door: str, tmp_path: Path) -> None:
     where = _segment_file(cls, tmp_path / "file")
     os.chown(where, 12345, -1)
@@ -152,7 +152,7 @@ def test_a_segment_of_another_owner(cls: Any, door: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("mode", [0o666, 0o602])
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_a_segment_that_others_may_write(cls: Any, door: str, mode: int, tmp_path: Path) -> None:
     where = _segment_file(cls, tmp_path / "file")
     where.chmod(mode)
@@ -160,7 +160,7 @@ def test_a_segment_that_others_may_write(cls: Any, door: str, mode: int, tmp_pat
     assert f"{mode:o}" in message
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_a_directory_or_a_device_is_no_segment(cls: Any, tmp_path: Path) -> None:
     for where in (tmp_path, Path("/dev/null")):
         with pytest.raises((OSError, *UNREADABLE)) as error:
@@ -174,7 +174,7 @@ def test_a_fifo_does_not_make_attach_wait(tmp_path: Path) -> None:
         Segment.attach(tmp_path / "fifo")
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 def test_create_does_not_replace_a_file_that_is_there(cls: Any, tmp_path: Path) -> None:
     where = tmp_path / "file"
     where.write_bytes(b"mine")
@@ -189,7 +189,7 @@ seeds = pytest.mark.parametrize(
 
 
 @seeds
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated(limit=120)
 def test_a_file_with_flipped_bytes_is_an_error_or_works(
     cls: Any, seed: int, tmp_path: Path
@@ -210,7 +210,7 @@ def test_a_file_with_flipped_bytes_is_an_error_or_works(
 
 
 @seeds
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EACH_CLASS)
 @isolated(limit=120)
 def test_bytes_flipped_under_a_handle_are_an_error_or_it_works(
     cls: Any, seed: int, tmp_path: Path
