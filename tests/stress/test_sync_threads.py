@@ -221,7 +221,7 @@ USES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         lambda: BoundedSemaphore(2),
         lambda units: units.acquire() and units.release(),
     ),
-    "Event": (Event, lambda event: (event.set(), event.wait(), event.clear())),
+    "Event": (Event, lambda event: (event.set(), event.wait(0.001), event.clear())),
     "Condition": (Condition, lambda condition: notify_and_wait(condition)),
     "Barrier": (lambda: Barrier(1), lambda barrier: barrier.wait()),
     "RWLock": (RWLock, lambda lock: read_and_write(lock)),
