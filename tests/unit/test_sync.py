@@ -181,6 +181,15 @@ def test_the_longest_waiting_is_notified_first() -> None:
             assert waiters.pop(0).result() is True
 
 
+def until_waiting(condition: Any, people: int) -> None:
+    """They have released the lock, too."""
+    while True:
+        with condition:
+            if condition._waiting() >= people:
+                return
+        time.sleep(0.001)
+
+
 def _wait_once(condition: Any) -> bool:
     with condition:
         return bool(condition.wait(60))
@@ -205,12 +214,10 @@ def test_a_notification_of_a_stopped_and_killed_waiter_goes_on() -> None:
     with made(Condition, spin=0) as condition:
         for _ in range(10):
             first = Forked(_wait_once, condition)
-            while condition._waiting() < 1:
-                time.sleep(0.001)
+            until_waiting(condition, 1)  # and not still under the lock
             first.stop()
             second = Forked(_wait_once, condition)
-            while condition._waiting() < 2:
-                time.sleep(0.001)
+            until_waiting(condition, 2)
             with condition:
                 condition.notify()  # the first's
             assert condition._waiting() == 1
