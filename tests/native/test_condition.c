@@ -389,7 +389,7 @@ static int start_waiter(void)
     int pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        alarm(120);
+        alarm(360); /* after the whole test's limit: nobody waits for who is gone */
         while (shm_join(&segment, false) == SHM_LOCKED)
             ;
         wait_for_ever();

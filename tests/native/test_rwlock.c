@@ -560,7 +560,7 @@ static int start_reader_or_writer(int i)
     CHECK(pid >= 0);
     if (pid)
         return pid;
-    alarm(120);
+    alarm(360); /* after the whole test's limit: nobody waits for who is gone */
     while (shm_join(&segment, false) == SHM_LOCKED)
         ;
     shm_patience_init(&patience, i % 2 ? SHM_SPIN_LEAST : 0);

@@ -291,7 +291,7 @@ static void killed_anywhere(void)
             kill_player(*pid);
         CHECK((*pid = fork()) >= 0);
         if (*pid == 0) {
-            alarm(120);
+            alarm(360); /* after the whole test's limit: nobody waits for who is gone */
             while (shm_join(&segment, false) == SHM_LOCKED)
                 ;
             take_and_give_back();
