@@ -340,9 +340,12 @@ cdef class Region:
         return bool(shm_region_has_fault(&self.region, &offset))
 
     def resize(self, size_t length):
-        """In place, up to the reserve."""
+        """In place, up to the reserve.  A view may have been made since the caller looked, and its file
+        is about to end before it: from here on there is none, until the change is over."""
         self.begin_change()
         try:
+            if length < <size_t>self.length and self.views:
+                raise BufferError(f"expected no view for this resize, found {self.views}")
             if shm_region_resize(&self.region, self.start + length if length else 0) != SHM_OK:
                 raise_status(SHM_E_OS)
             self.length = length
