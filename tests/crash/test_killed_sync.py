@@ -184,6 +184,10 @@ def waiters_of(condition: Any, count: int) -> list[Forked]:
         people.append(Forked(wait_once, condition))
         while condition._waiting() < before + number + 1:
             time.sleep(0.001)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with condition:  # he has let go of the lock, too
+                pass
     return people
 
 
