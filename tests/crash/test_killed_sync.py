@@ -30,7 +30,7 @@ from shmipc import (
     Semaphore,
 )
 
-FEW = 6
+FEW = 4
 each_kills = pytest.mark.parametrize("kills", [FEW, pytest.param(300, marks=pytest.mark.stress)])
 
 
